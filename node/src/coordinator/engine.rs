@@ -1,0 +1,88 @@
+//! What decides the next block: the one interface behind which consensus stands.
+//!
+//! An engine is a state machine: inputs and the time go in, outputs come out. The driver in
+//! [`super::actor`] owns it, performs every output in order, and calls again only when all are
+//! performed. So a block is durable before the engine goes on from it, and a message that follows a
+//! block in the outputs leaves after it is durable. A driver that can't perform an output stops the
+//! coordinator; the engine never learns of it.
+
+use archipelag_protocol::{
+    codec,
+    id::{NodeId, TxId},
+    ledger::{Rejected, SignedTransaction, State, TransactionReceipt, block},
+    query::CertifiedBlock,
+    time::Timestamp,
+};
+use std::{fmt, sync::Arc};
+use thiserror::Error;
+
+/// A transaction whose form and signatures have been checked.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    pub id: TxId,
+    pub transaction: SignedTransaction,
+    /// The length of its canonical encoding.
+    pub size_bytes: usize,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// To be put into a block, or refused. The same transaction may come again while it is pending.
+    Transaction(Submission),
+    /// Bytes from the node of another coordinator. Hostile until checked.
+    Peer { from: NodeId, message: Vec<u8> },
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub enum Output {
+    /// The transaction will be in no block.
+    Refused { transaction: TxId, reason: Rejected },
+    /// The next block is final: make it durable, then acknowledge it.
+    Decided(Box<Decided>),
+    /// Send to one coordinator's node. May be lost.
+    Send { to: NodeId, message: Vec<u8> },
+    /// Send to all other coordinators' nodes. May be lost.
+    Broadcast { message: Vec<u8> },
+}
+
+/// A final block and what it led to.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    pub certified: CertifiedBlock,
+    /// The state after the block.
+    pub state: Arc<State>,
+    /// One for each of the block's transactions, in order.
+    pub receipts: Vec<TransactionReceipt>,
+}
+
+/// The engine can't go on: our own fault, never a peer's.
+#[derive(Debug, Error)]
+pub enum Fatal {
+    #[error("the block that this coordinator proposed is not valid: {0}")]
+    OwnBlock(#[from] block::Error),
+    #[error("a vote or block can't be encoded: {0}")]
+    Codec(#[from] codec::Error),
+}
+
+/// Decides blocks. See the module's contract.
+pub trait Engine: Send + fmt::Debug {
+    /// Takes one input.
+    ///
+    /// # Errors
+    /// [`Fatal`] ends the coordinator. Bad input from outside never is: it gets refused or dropped.
+    fn on(&mut self, now: Timestamp, input: Input) -> Result<Vec<Output>, Fatal>;
+
+    /// Does what is due. Called when [`Engine::deadline`] has passed.
+    ///
+    /// # Errors
+    /// As [`Engine::on`].
+    fn tick(&mut self, now: Timestamp) -> Result<Vec<Output>, Fatal>;
+
+    /// When [`Engine::tick`] wants to be called next; a moment that has passed means at once.
+    fn deadline(&self) -> Option<Timestamp>;
+
+    /// Transactions that wait for a block.
+    fn pending(&self) -> usize;
+}

@@ -1,0 +1,163 @@
+//! Blocks from transactions, and the state from blocks.
+
+use super::{
+    Block, Header, SignedTransaction, State, TransactionReceipt,
+    block::{Error, transactions_root},
+    signatures,
+    transaction::{check_batch, to_bytes},
+};
+use crate::{
+    codec,
+    id::{AccountId, ContentId, StateRoot, TxId},
+    limits::MAX_BLOCK_BYTES,
+    time::Timestamp,
+};
+use sha2::{Digest, Sha256};
+
+impl State {
+    /// Builds the next block from `candidates`, in their order, which must have passed
+    /// [`super::transaction::decode`]. Gives the block, the state after it, and a receipt for each
+    /// candidate that was executed or refused. A refused one is not in the block; one whose nonce is
+    /// ahead may be offered again. Candidates from the first that does not fit on have no receipt:
+    /// they wait for the next block. A `time` before the last block's counts as the last block's.
+    ///
+    /// # Errors
+    /// When `proposer` is not a validator, or a broken rule of ours ([`Error::NotConserved`]).
+    pub fn propose(
+        &self,
+        proposer: AccountId,
+        time: Timestamp,
+        candidates: impl IntoIterator<Item = SignedTransaction>,
+    ) -> Result<(Block, Self, Vec<TransactionReceipt>), Error> {
+        let mut next = self.begin(time.max(self.time))?;
+        let height = next.height;
+        next.check_proposer(proposer)?;
+        let (mut transactions, mut ids, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut room = MAX_BLOCK_BYTES;
+        for candidate in candidates {
+            // Whatever came through `decode` has bytes.
+            let Ok((id, size)) = measure(&candidate) else { continue };
+            let Some(left) = room.checked_sub(size) else { break };
+            let outcome = next.execute(&candidate, id);
+            if outcome.is_ok() {
+                room = left;
+                ids.push(id);
+                transactions.push(candidate);
+            }
+            receipts.push(TransactionReceipt { transaction: id, height, outcome });
+        }
+        let state = next.close()?;
+        let header = self.header(&next, proposer, transactions_root(&ids), state);
+        next.last_block = header.hash()?;
+        Ok((Block { header, transactions }, next, receipts))
+    }
+
+    /// Verifies a block and gives the state after it. A block with one transaction that is not valid
+    /// is refused whole. Whether the network decided for it is [`super::Certificate::verify`]'s to
+    /// say, and whether its time is plausible the coordinator's.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn apply(&self, block: &Block) -> Result<Self, Error> {
+        let header = &block.header;
+        let mut next = self.begin(header.time)?;
+        let height = next.height;
+        let ids = self.check_header(&next, block)?;
+        signatures::verify(self.network, &block.transactions).map_err(|invalid| {
+            Error::Transaction { height, index: invalid.index, reason: invalid.error.to_string() }
+        })?;
+        for (index, (transaction, id)) in block.transactions.iter().zip(ids).enumerate() {
+            next.execute(transaction, id)
+                .map_err(|e| Error::Transaction { height, index, reason: e.to_string() })?;
+        }
+        let state = next.close()?;
+        if state != header.state {
+            return Err(field(height, "state", format!("{}, it leads to {state}", header.state)));
+        }
+        next.last_block = header.hash()?;
+        Ok(next)
+    }
+
+    /// A copy of the state that stands at the next block.
+    fn begin(&self, time: Timestamp) -> Result<Self, Error> {
+        let height = self
+            .height
+            .checked_add(1)
+            .ok_or_else(|| field(self.height, "height", "no block can follow".into()))?;
+        Ok(Self { height, time, ..self.clone() })
+    }
+
+    /// Checks the invariant and gives the root, after the last transaction of a block.
+    fn close(&self) -> Result<StateRoot, Error> {
+        self.check_conservation().map_err(|sums| Error::NotConserved {
+            height: self.height,
+            minted: sums.minted,
+            found: sums.found,
+        })?;
+        Ok(self.root()?)
+    }
+
+    fn header(
+        &self,
+        next: &Self,
+        proposer: AccountId,
+        transactions: ContentId,
+        state: StateRoot,
+    ) -> Header {
+        let (network, height, time) = (self.network, next.height, next.time);
+        Header { network, height, previous: self.last_block, time, proposer, transactions, state }
+    }
+
+    fn check_proposer(&self, proposer: AccountId) -> Result<(), Error> {
+        if self.genesis.is_validator(proposer) {
+            return Ok(());
+        }
+        Err(field(self.height, "proposer", format!("{proposer} is not a validator")))
+    }
+
+    /// Everything about a block that costs no signature; cheap checks first. Gives the ids.
+    fn check_header(&self, next: &Self, block: &Block) -> Result<Vec<TxId>, Error> {
+        let (header, height) = (&block.header, next.height);
+        if header.height != height {
+            return Err(field(header.height, "height", format!("the next is {height}")));
+        }
+        if header.network != self.network {
+            return Err(field(height, "network", format!("ours is {}", self.network)));
+        }
+        if header.previous != self.last_block {
+            return Err(field(height, "previous", format!("the last is {}", self.last_block)));
+        }
+        if header.time < self.time {
+            return Err(field(height, "time", format!("it is before {}", self.time)));
+        }
+        self.check_proposer(header.proposer)?;
+        let (mut ids, mut bytes) = (Vec::with_capacity(block.transactions.len()), 0_usize);
+        for (index, transaction) in block.transactions.iter().enumerate() {
+            check_batch(&transaction.value.action)
+                .map_err(|e| Error::Transaction { height, index, reason: e.to_string() })?;
+            let (id, size) = measure(transaction)
+                .map_err(|e| Error::Transaction { height, index, reason: e.to_string() })?;
+            ids.push(id);
+            bytes = bytes.saturating_add(size);
+        }
+        if bytes > MAX_BLOCK_BYTES {
+            let reason = format!("{bytes} bytes, the limit is {MAX_BLOCK_BYTES}");
+            return Err(field(height, "transactions", reason));
+        }
+        let root = transactions_root(&ids);
+        if header.transactions != root {
+            return Err(field(height, "transactions", format!("their root is {root}")));
+        }
+        Ok(ids)
+    }
+}
+
+/// The id and size in bytes of a transaction, from one encoding.
+fn measure(transaction: &SignedTransaction) -> Result<(TxId, usize), codec::Error> {
+    let bytes = to_bytes(transaction)?;
+    Ok((TxId(Sha256::digest(&bytes).into()), bytes.len()))
+}
+
+fn field(height: u64, field: &'static str, reason: String) -> Error {
+    Error::Field { height, field, reason }
+}

@@ -1,0 +1,164 @@
+//! What one transaction would change, until all of it is known to be allowed.
+//!
+//! A draft reads through to the state and keeps changes to itself. A refused transaction drops its
+//! draft, so it changes nothing; an accepted one is absorbed whole. It costs what the transaction
+//! touches, never a copy of the state.
+
+use super::{
+    Account, Hold, IslandStanding, Rejected, State,
+    state::{Cargo, Slug},
+};
+use crate::{
+    amount::Credits,
+    catalog::Counters,
+    id::{AccountId, CargoId, HoldId},
+    policy::Policy,
+};
+use std::collections::BTreeMap;
+
+pub(super) struct Draft<'a> {
+    pub(super) state: &'a State,
+    changes: Changes,
+}
+
+/// New values of everything that changed.
+pub(super) struct Changes {
+    treasury: Credits,
+    accounts: BTreeMap<AccountId, Account>,
+    /// `None` for a hold that ended.
+    holds: BTreeMap<HoldId, Option<Hold>>,
+    counters: BTreeMap<CargoId, Counters>,
+    islands: BTreeMap<AccountId, IslandStanding>,
+    slugs: BTreeMap<String, Slug>,
+    cargos: BTreeMap<CargoId, Cargo>,
+}
+
+/// `a + b`. No sum can overflow while credits are conserved, since all that were minted fit.
+pub(super) fn sum(a: Credits, b: Credits) -> Result<Credits, Rejected> {
+    a.checked_add(b)
+        .ok_or_else(|| Rejected::field("amount", "the sum is more than an amount can hold"))
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(state: &'a State) -> Self {
+        let changes = Changes {
+            treasury: state.treasury,
+            accounts: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            islands: BTreeMap::new(),
+            slugs: BTreeMap::new(),
+            cargos: BTreeMap::new(),
+        };
+        Self { state, changes }
+    }
+
+    pub(super) fn finish(self) -> Changes {
+        self.changes
+    }
+
+    pub(super) fn policy(&self) -> &'a Policy {
+        &self.state.genesis.policy
+    }
+
+    pub(super) fn treasury(&self) -> Credits {
+        self.changes.treasury
+    }
+
+    pub(super) fn set_treasury(&mut self, treasury: Credits) {
+        self.changes.treasury = treasury;
+    }
+
+    /// The account, which exists from now on: call it when the account receives something.
+    pub(super) fn account_mut(&mut self, id: AccountId) -> &mut Account {
+        let state = self.state;
+        self.changes
+            .accounts
+            .entry(id)
+            .or_insert_with(|| state.accounts.get(&id).copied().unwrap_or_default())
+    }
+
+    pub(super) fn debit(&mut self, id: AccountId, amount: Credits) -> Result<(), Rejected> {
+        let account = self.account_mut(id);
+        let available = account.balance;
+        account.balance = available
+            .checked_sub(amount)
+            .ok_or(Rejected::Funds { needed: amount, available })?;
+        Ok(())
+    }
+
+    /// Gives `amount` to an account; nothing makes no account.
+    pub(super) fn credit(&mut self, id: AccountId, amount: Credits) -> Result<(), Rejected> {
+        if amount > Credits::ZERO {
+            let account = self.account_mut(id);
+            account.balance = sum(account.balance, amount)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn hold_mut(&mut self, id: HoldId) -> Result<&mut Hold, Rejected> {
+        let state = self.state;
+        self.changes
+            .holds
+            .entry(id)
+            .or_insert_with(|| state.holds.get(&id).cloned())
+            .as_mut()
+            .ok_or(Rejected::NoHold(id))
+    }
+
+    pub(super) fn open_hold(&mut self, id: HoldId, hold: Hold) {
+        self.changes.holds.insert(id, Some(hold));
+    }
+
+    pub(super) fn end_hold(&mut self, id: HoldId) {
+        self.changes.holds.insert(id, None);
+    }
+
+    pub(super) fn island_mut(&mut self, id: AccountId) -> &mut IslandStanding {
+        let state = self.state;
+        self.changes
+            .islands
+            .entry(id)
+            .or_insert_with(|| state.islands.get(&id).copied().unwrap_or_default())
+    }
+
+    pub(super) fn island(&self, id: AccountId) -> IslandStanding {
+        let changed = self.changes.islands.get(&id);
+        changed.or_else(|| self.state.islands.get(&id)).copied().unwrap_or_default()
+    }
+
+    /// The counters of a Cargo that is in the state.
+    pub(super) fn counters_mut(&mut self, id: CargoId) -> &mut Counters {
+        let state = self.state;
+        self.changes
+            .counters
+            .entry(id)
+            .or_insert_with(|| state.cargos.get(&id).map(|c| c.counters).unwrap_or_default())
+    }
+
+    pub(super) fn register(&mut self, id: CargoId, cargo: Cargo, slug: Slug) {
+        self.changes.slugs.insert(cargo.manifest.value.slug.clone(), slug);
+        self.changes.cargos.insert(id, cargo);
+    }
+}
+
+impl State {
+    pub(super) fn absorb(&mut self, changes: Changes) {
+        self.treasury = changes.treasury;
+        self.accounts.extend(changes.accounts);
+        self.islands.extend(changes.islands);
+        self.slugs.extend(changes.slugs);
+        self.cargos.extend(changes.cargos);
+        for (id, hold) in changes.holds {
+            match hold {
+                Some(hold) => self.holds.insert(id, hold),
+                None => self.holds.remove(&id),
+            };
+        }
+        for (id, counters) in changes.counters {
+            if let Some(cargo) = self.cargos.get_mut(&id) {
+                cargo.counters = counters;
+            }
+        }
+    }
+}

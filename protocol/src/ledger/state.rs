@@ -1,0 +1,182 @@
+//! What the ledger knows. Read by anyone; changed only by applying blocks.
+
+use super::pairs;
+use crate::{
+    amount::Credits,
+    catalog::{self, Counters, Record},
+    genesis::{self, Genesis, PublisherTier},
+    id::{AccountId, BlockHash, CargoId, HoldId, NetworkId, TxId},
+    manifest::{SignedManifest, Version},
+    payment::Lane,
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The whole state after a block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub network: NetworkId,
+    pub genesis: Genesis,
+    pub height: u64,
+    /// The hash of the last block's header; the network id's bytes before the first block.
+    pub last_block: BlockHash,
+    /// The last block's time; the genesis document's before the first block.
+    pub time: Timestamp,
+    pub treasury: Credits,
+    pub minted: Credits,
+    #[serde(with = "pairs")]
+    pub accounts: BTreeMap<AccountId, Account>,
+    #[serde(with = "pairs")]
+    pub holds: BTreeMap<HoldId, Hold>,
+    #[serde(with = "pairs")]
+    pub cargos: BTreeMap<CargoId, Cargo>,
+    #[serde(with = "pairs")]
+    pub slugs: BTreeMap<String, Slug>,
+    #[serde(with = "pairs")]
+    pub islands: BTreeMap<AccountId, IslandStanding>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub balance: Credits,
+    /// The nonce of its next transaction.
+    pub nonce: u64,
+    pub tier: PublisherTier,
+    /// Open holds that it pays for.
+    pub holds: u32,
+    /// Active Cargos: slugs of which it has a version published or in review.
+    pub cargos: u32,
+}
+
+/// Credits reserved by a payer for one payee.
+///
+/// `cap = left for vouchers + redeemed`; `redeemed = settled + earned`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub payer: AccountId,
+    pub payee: AccountId,
+    pub cap: Credits,
+    /// Taken by vouchers so far.
+    pub redeemed: Credits,
+    /// Of what was redeemed: split by receipts so far.
+    pub settled: Credits,
+    pub expires: Timestamp,
+    /// Set when the payer asked to close: the end of the dispute window.
+    pub closes: Option<Timestamp>,
+    #[serde(with = "pairs")]
+    pub lanes: BTreeMap<Lane, LaneState>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneState {
+    /// Nonce and amount of the last voucher redeemed; zero before the first, so vouchers start at 1.
+    pub nonce: u64,
+    pub cumulative: Credits,
+    /// The first receipt sequence that has not been settled.
+    pub next_receipt: u64,
+}
+
+/// A Cargo version: what was published, where it stands, how it fares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cargo {
+    pub manifest: SignedManifest,
+    pub record: Record,
+    pub counters: Counters,
+}
+
+/// A slug and its versions, newest last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slug {
+    pub owner: AccountId,
+    #[serde(with = "pairs")]
+    pub versions: BTreeMap<Version, CargoId>,
+}
+
+impl Cargo {
+    /// Whether it has ever been published, so that receipts of its jobs count. A version that was
+    /// suspended or retired since may still have jobs to settle.
+    #[must_use]
+    pub fn was_published(&self) -> bool {
+        use catalog::State::{Published, Retired, Suspended};
+        matches!(self.record.state, Published | Suspended | Retired)
+    }
+}
+
+/// An Island's karma (`SPEC.md`, "Karma of an Island").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IslandStanding {
+    pub karma_milli: i64,
+    /// Successful compute that has not yet made a milli-point, in milliseconds times percent.
+    pub remainder: u64,
+    pub suspended: bool,
+    /// Jobs settled, however they ended.
+    pub jobs: u64,
+    /// What its account received for jobs.
+    pub earned: Credits,
+}
+
+/// The id of the hold that `transaction` opened.
+#[must_use]
+pub fn hold_of(transaction: TxId) -> HoldId {
+    HoldId(transaction.0)
+}
+
+/// How the credits that exist differ from those that were minted, in microcredits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotConserved {
+    pub minted: u128,
+    pub found: u128,
+}
+
+impl State {
+    /// The state before the first block.
+    ///
+    /// # Errors
+    /// The field of the genesis document that is wrong.
+    pub fn genesis(genesis: Genesis) -> Result<Self, genesis::Error> {
+        genesis.validate()?;
+        let network = genesis.network()?;
+        let minted = genesis.minted().ok_or_else(|| genesis::Error::Field {
+            field: "accounts",
+            reason: "the balances add up to more than an amount can hold".into(),
+        })?;
+        let mut accounts: BTreeMap<AccountId, Account> = BTreeMap::new();
+        for allocation in &genesis.accounts {
+            accounts.entry(allocation.account).or_default().balance = allocation.balance;
+        }
+        for publisher in &genesis.publishers {
+            accounts.entry(publisher.account).or_default().tier = publisher.tier;
+        }
+        Ok(Self {
+            network,
+            height: 0,
+            last_block: BlockHash(network.0),
+            time: genesis.created,
+            treasury: genesis.treasury,
+            minted,
+            accounts,
+            holds: BTreeMap::new(),
+            cargos: BTreeMap::new(),
+            slugs: BTreeMap::new(),
+            islands: BTreeMap::new(),
+            genesis,
+        })
+    }
+
+    /// Checks that no credit appeared or vanished: balances, what holds still contain (unredeemed,
+    /// and redeemed but not settled) and the treasury add up to what was minted
+    /// (`SPEC.md`, "Price and payout").
+    ///
+    /// # Errors
+    /// Both sums.
+    pub fn check_conservation(&self) -> Result<(), NotConserved> {
+        let balances = self.accounts.values().map(|a| a.balance);
+        // A hold that settled more than its cap counts as empty, so the sums differ then too.
+        let held = self.holds.values().map(|h| h.cap.saturating_sub(h.settled));
+        let found = balances.chain(held).map(|c| u128::from(c.micro())).sum::<u128>()
+            + u128::from(self.treasury.micro());
+        let minted = u128::from(self.minted.micro());
+        if found == minted { Ok(()) } else { Err(NotConserved { minted, found }) }
+    }
+}

@@ -1,0 +1,150 @@
+//! Transactions: what an account asks of the ledger, and why it may be refused.
+
+use super::signatures;
+use crate::{
+    amount::Credits,
+    codec,
+    id::{AccountId, HoldId, NetworkId, TxId},
+    limits::{MAX_BATCH, MAX_TRANSACTION_BYTES},
+    manifest::{self, SignedManifest},
+    payment::{SettledReceipt, SignedVoucher},
+    sign::{Signable, Signed},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// One action of one account. The nonce is the number of the account's transactions before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    pub nonce: u64,
+    pub action: Action,
+}
+
+impl Signable for Transaction {
+    const DOMAIN: &'static str = "transaction";
+}
+
+/// What a transaction does. Elections, governance and review add theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Transfer { to: AccountId, amount: Credits },
+    /// Reserves `cap` for `payee`. The hold's id is the transaction's.
+    OpenHold { payee: AccountId, cap: Credits, expires: Timestamp },
+    TopUp { hold: HoldId, amount: Credits },
+    /// Moves what vouchers are worth out of the payer's reach. Anyone may send it for the payee. One
+    /// voucher that is refused refuses the batch.
+    Redeem { vouchers: Vec<SignedVoucher> },
+    /// Splits redeemed money by receipts that both signed, in each lane's order.
+    Settle { receipts: Vec<SettledReceipt> },
+    /// By the payee: ends the hold at once. By the payer: starts the dispute window, and ends the
+    /// hold when sent again after it. By anyone after expiry and the window. What was not redeemed
+    /// goes back to the payer; what was redeemed but never settled is split with the default revenue
+    /// share and the lowest hardware tier, the publisher's part going to the treasury.
+    CloseHold { hold: HoldId },
+    /// Registers a Cargo version. The sender is the manifest's signer.
+    Publish { manifest: Box<SignedManifest> },
+}
+
+pub type SignedTransaction = Signed<Transaction>;
+
+/// Why a transaction was refused. It changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejected {
+    #[error("a signature in it is not its signer's in this network")]
+    Signature,
+    #[error("nonce {found}, the account's next is {expected}")]
+    Nonce { expected: u64, found: u64 },
+    #[error("{needed} credits needed, {available} available")]
+    Funds { needed: Credits, available: Credits },
+    #[error("account {0} is not known: it has never received credits or a hold")]
+    NoAccount(AccountId),
+    #[error("no hold {0}")]
+    NoHold(HoldId),
+    #[error("field `{field}`: {reason}")]
+    Field { field: String, reason: String },
+    #[error("only {0} may do this")]
+    NotAllowed(String),
+    #[error("item {index}: {reason}")]
+    Item { index: u32, reason: String },
+    #[error("{slug} belongs to another publisher")]
+    SlugTaken { slug: String },
+    #[error("{label} is published already")]
+    VersionTaken { label: String },
+    #[error("{found} active Cargos, this publisher's limit is {limit}")]
+    TooManyCargos { limit: u32, found: u32 },
+    #[error("the mempool is full: try again")]
+    Busy,
+}
+
+impl Rejected {
+    /// A field that breaks a rule.
+    pub fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Field { field: field.into(), reason: reason.into() }
+    }
+}
+
+impl From<manifest::Error> for Rejected {
+    fn from(error: manifest::Error) -> Self {
+        Self::field("manifest", error.to_string())
+    }
+}
+
+/// A transaction's place and outcome: what a coordinator acknowledges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub transaction: TxId,
+    pub height: u64,
+    pub outcome: Result<(), Rejected>,
+}
+
+/// The id of a transaction: the hash of its signed bytes.
+///
+/// # Errors
+/// When it has no canonical encoding or is longer than [`MAX_TRANSACTION_BYTES`].
+pub fn id(transaction: &SignedTransaction) -> Result<TxId, codec::Error> {
+    Ok(TxId(Sha256::digest(to_bytes(transaction)?).into()))
+}
+
+/// # Errors
+/// As [`id`].
+pub fn to_bytes(transaction: &SignedTransaction) -> Result<Vec<u8>, codec::Error> {
+    let bytes = codec::encode("transaction", transaction)?;
+    if bytes.len() > MAX_TRANSACTION_BYTES {
+        let (what, limit) = ("transaction", MAX_TRANSACTION_BYTES);
+        return Err(codec::Error::TooLong { what, limit, found: bytes.len() });
+    }
+    Ok(bytes)
+}
+
+/// Decodes a transaction from the wire and checks everything that needs no state: size, form,
+/// batch limits and all signatures, those of vouchers, receipts and a manifest included.
+///
+/// # Errors
+/// Why it can never be valid.
+pub fn decode(bytes: &[u8], network: NetworkId) -> Result<SignedTransaction, Rejected> {
+    let transaction: SignedTransaction =
+        codec::decode("transaction", MAX_TRANSACTION_BYTES, bytes)
+            .map_err(|e| Rejected::field("transaction", e.to_string()))?;
+    check_batch(&transaction.value.action)?;
+    let one = std::slice::from_ref(&transaction);
+    signatures::verify(network, one).map_err(|_| Rejected::Signature)?;
+    Ok(transaction)
+}
+
+/// # Errors
+/// When a batch is empty or longer than [`MAX_BATCH`].
+pub fn check_batch(action: &Action) -> Result<(), Rejected> {
+    let (field, found) = match action {
+        Action::Redeem { vouchers } => ("vouchers", vouchers.len()),
+        Action::Settle { receipts } => ("receipts", receipts.len()),
+        _ => return Ok(()),
+    };
+    if found == 0 || found > MAX_BATCH {
+        return Err(Rejected::field(field, format!("{found} items, must be 1 to {MAX_BATCH}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The light query protocol, `/archipelag/query/1`: what any node answers, forwarding to a
+//! coordinator what only a coordinator knows.
+
+use crate::{
+    amount::Credits,
+    catalog::Entry,
+    codec,
+    id::{AccountId, CargoId, HoldId, StateRoot},
+    ledger::{Account, Block, Certificate, Hold, IslandStanding, TransactionReceipt},
+    limits::{MAX_PAGE, MAX_QUERY_BYTES},
+    manifest::Version,
+};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Signed transaction bytes; answered when it is in a block, or refused.
+    Submit(serde_bytes::ByteBuf),
+    Account(AccountId),
+    Hold(HoldId),
+    Standing(AccountId),
+    /// The newest published version of a slug, or the one named.
+    Slug { slug: String, version: Option<Version> },
+    Cargo(CargoId),
+    /// Catalog entries after `after`, in the order of slugs; at most [`MAX_PAGE`].
+    Catalog { after: Option<String>, limit: u16 },
+    Status,
+    /// Blocks from `from` on, with their certificates; at most `limit`.
+    Blocks { from: u64, limit: u16 },
+    /// The adverts that the node holds, as signed bytes.
+    Adverts,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Response {
+    Submitted(TransactionReceipt),
+    Account(Account),
+    Hold(Option<Hold>),
+    Standing(IslandStanding),
+    Entry(Option<Box<Entry>>),
+    Catalog(Vec<CatalogItem>),
+    Status(LedgerStatus),
+    Blocks(Vec<CertifiedBlock>),
+    Adverts(Vec<serde_bytes::ByteBuf>),
+    /// It could not be answered now; the text says why.
+    Unavailable(String),
+}
+
+/// A catalog entry with the counters that the ledger keeps.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CatalogItem {
+    pub entry: Entry,
+    pub counters: crate::catalog::Counters,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CertifiedBlock {
+    pub block: Block,
+    pub certificate: Certificate,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    pub height: u64,
+    pub state: StateRoot,
+    pub time: crate::time::Timestamp,
+    pub minted: Credits,
+    pub treasury: Credits,
+    pub accounts: u64,
+    pub holds: u64,
+    pub cargos: u64,
+}
+
+/// Decodes a request.
+///
+/// # Errors
+/// When it is too long, malformed, or asks for more than [`MAX_PAGE`] items.
+pub fn decode_request(bytes: &[u8]) -> Result<Request, codec::Error> {
+    let request = codec::decode_loose("query", MAX_QUERY_BYTES, bytes)?;
+    let limit = match &request {
+        Request::Catalog { limit, .. } | Request::Blocks { limit, .. } => usize::from(*limit),
+        _ => 0,
+    };
+    if limit > MAX_PAGE {
+        let reason = format!("limit {limit}, at most {MAX_PAGE}");
+        return Err(codec::Error::Malformed { what: "query", reason });
+    }
+    Ok(request)
+}
+
+/// Decodes a response. What is in it is checked by who asked.
+///
+/// # Errors
+/// When it is too long or malformed.
+pub fn decode_response(bytes: &[u8]) -> Result<Response, codec::Error> {
+    codec::decode_loose("query answer", MAX_QUERY_BYTES, bytes)
+}
