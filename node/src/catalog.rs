@@ -121,7 +121,11 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Error::Unknown`] when there is none, else what stood in the way.
-    pub async fn resolve(&self, slug: &str, version: Option<&Version>) -> Result<Arc<Resolved>, Error> {
+    pub async fn resolve(
+        &self,
+        slug: &str,
+        version: Option<&Version>,
+    ) -> Result<Arc<Resolved>, Error> {
         if let (None, Some(known)) = (version, self.fresh_slug(slug)) {
             return Ok(known);
         }
@@ -195,17 +199,21 @@ impl Catalog {
         let manifest = &entry.manifest.value;
         if entry.record.state != State::Published {
             let state = entry.record.state;
-            return Err(Error::Invalid(format!("{} is {state:?}, not published", manifest.label())));
+            return Err(Error::Invalid(format!(
+                "{} is {state:?}, not published",
+                manifest.label()
+            )));
         }
-        let input_schema =
-            Schema::compile(&manifest.input_schema).map_err(|e| invalid(format!("input_schema: {e}")))?;
-        let output_schema =
-            Schema::compile(&manifest.output_schema).map_err(|e| invalid(format!("output_schema: {e}")))?;
+        let input_schema = Schema::compile(&manifest.input_schema)
+            .map_err(|e| invalid(format!("input_schema: {e}")))?;
+        let output_schema = Schema::compile(&manifest.output_schema)
+            .map_err(|e| invalid(format!("output_schema: {e}")))?;
         let resolved =
             Arc::new(Resolved { cargo: entry.record.cargo, entry, input_schema, output_schema });
         let mut cargos = lock(&self.0.cargos);
         if cargos.len() >= MAX_CACHED {
-            let oldest = cargos.iter().min_by_key(|(_, (since, _))| *since).map(|(cargo, _)| *cargo);
+            let oldest =
+                cargos.iter().min_by_key(|(_, (since, _))| *since).map(|(cargo, _)| *cargo);
             if let Some(oldest) = oldest {
                 cargos.remove(&oldest);
             }

@@ -7,7 +7,11 @@
 use crate::disk::Disk;
 use archipelag_runtimes::workers::Workers;
 use futures::future::BoxFuture;
-use libp2p::{PeerId, Transport, core::{muxing::StreamMuxerBox, transport::Boxed}, identity};
+use libp2p::{
+    PeerId, Transport,
+    core::{muxing::StreamMuxerBox, transport::Boxed},
+    identity,
+};
 use std::{fmt, future::Future, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -134,7 +138,10 @@ pub fn network_transport(key: &identity::Keypair) -> anyhow::Result<MeshTranspor
 /// # Errors
 /// When the key is unusable.
 pub fn memory_transport(key: &identity::Keypair) -> anyhow::Result<MeshTransport> {
-    use libp2p::{core::{transport::MemoryTransport, upgrade::Version}, noise, yamux};
+    use libp2p::{
+        core::{transport::MemoryTransport, upgrade::Version},
+        noise, yamux,
+    };
     Ok(MemoryTransport::default()
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)

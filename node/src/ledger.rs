@@ -9,7 +9,9 @@ use archipelag_protocol::{
     catalog::Entry,
     codec,
     id::{AccountId, CargoId, HoldId, NodeId},
-    ledger::{Account, Hold, IslandStanding, Rejected, SignedTransaction, TransactionReceipt, transaction},
+    ledger::{
+        Account, Hold, IslandStanding, Rejected, SignedTransaction, TransactionReceipt, transaction,
+    },
     manifest::Version,
     query::{CatalogItem, CertifiedBlock, LedgerStatus, Request, Response},
 };
@@ -74,7 +76,10 @@ impl Ledger {
     ///
     /// # Errors
     /// When no coordinator answers; the transaction may still be included.
-    pub async fn submit(&self, transaction: &SignedTransaction) -> Result<TransactionReceipt, Error> {
+    pub async fn submit(
+        &self,
+        transaction: &SignedTransaction,
+    ) -> Result<TransactionReceipt, Error> {
         let bytes = serde_bytes::ByteBuf::from(transaction::to_bytes(transaction)?);
         match self.ask(Request::Submit(bytes)).await? {
             Response::Submitted(receipt) => Ok(receipt),
@@ -113,7 +118,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When no coordinator answers.
-    pub async fn slug(&self, slug: String, version: Option<Version>) -> Result<Option<Entry>, Error> {
+    pub async fn slug(
+        &self,
+        slug: String,
+        version: Option<Version>,
+    ) -> Result<Option<Entry>, Error> {
         self.entry(Request::Slug { slug, version }).await
     }
 
@@ -132,7 +141,11 @@ impl Ledger {
 
     /// # Errors
     /// When no coordinator answers.
-    pub async fn catalog(&self, after: Option<String>, limit: u16) -> Result<Vec<CatalogItem>, Error> {
+    pub async fn catalog(
+        &self,
+        after: Option<String>,
+        limit: u16,
+    ) -> Result<Vec<CatalogItem>, Error> {
         match self.ask(Request::Catalog { after, limit }).await? {
             Response::Catalog(items) => Ok(items),
             other => Err(unexpected(other)),

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod catalog;
+pub mod coordinator;
 pub mod disk;
 pub mod environment;
 pub mod frames;

@@ -44,6 +44,11 @@ impl Wallet {
         self.network
     }
 
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Sends `action` and waits until it is in a block.
     ///
     /// # Errors

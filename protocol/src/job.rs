@@ -22,6 +22,7 @@ use crate::{
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use thiserror::Error;
 
@@ -39,6 +40,9 @@ pub struct Offer {
     pub input_bytes: u64,
     /// The most that the payer pays for this job.
     pub price_max: Credits,
+    /// When the job was first offered to anybody: what a deterministic Cargo takes for the time, so
+    /// that a later attempt repeats an earlier one.
+    pub started: Timestamp,
     pub issued: Timestamp,
     pub expires: Timestamp,
 }
@@ -48,6 +52,14 @@ impl Signable for Offer {
 }
 
 pub type SignedOffer = Signed<Offer>;
+
+/// What a deterministic Cargo draws randomness from: the same for every attempt at a job.
+#[must_use]
+pub fn seed(job: JobId) -> [u8; 32] {
+    let mut hasher = Sha256::new_with_prefix(b"archipelag/seed/1\0");
+    hasher.update(job.0);
+    hasher.finalize().into()
+}
 
 /// From the Consumer to the Island.
 #[derive(Clone, Debug, Serialize, Deserialize)]

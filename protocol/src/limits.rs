@@ -15,8 +15,8 @@ pub const MAX_ENTRY_BYTES: usize = 48 << 10;
 pub const MAX_SCHEMA_BYTES: usize = 12 << 10;
 /// A wasm module or another artifact that nodes hand to each other.
 pub const MAX_ARTIFACT_BYTES: u64 = 64 << 20;
-/// One signed transaction.
-pub const MAX_TRANSACTION_BYTES: usize = 128 << 10;
+/// One signed transaction: takes [`MAX_BATCH`] receipts of the largest size.
+pub const MAX_TRANSACTION_BYTES: usize = 192 << 10;
 /// Vouchers or receipts in one transaction.
 pub const MAX_BATCH: usize = 256;
 /// A block's transactions, all together.

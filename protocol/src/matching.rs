@@ -108,7 +108,7 @@ impl RegionPolicy {
 pub struct Candidate<'a> {
     /// Its newest advert, verified. One candidate for each node.
     pub advert: &'a SignedAdvert,
-    /// What the ledger says of the advert's signer; `None` for one that it doesn't know yet.
+    /// What the ledger says of the advert's account; `None` for one that it doesn't know yet.
     pub standing: Option<IslandStanding>,
     /// Measured round-trip time in microseconds.
     pub rtt_us: Option<u32>,

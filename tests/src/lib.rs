@@ -1,1 +1,245 @@
+//! What the end-to-end tests share: nodes as real processes, spoken to as users do, by the command
+//! line and HTTP.
+//!
+//! Every process is ended by its id when its handle is dropped, whatever the test did.
 
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+/// How long anything in these tests may take until it counts as stuck.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The program `name` of this workspace, built from the sources as they are.
+///
+/// # Panics
+/// When it does not build.
+pub fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--bins", "--workspace"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "the programs don't build");
+    });
+    let own = std::env::current_exe().expect("a test has a path");
+    let folder = own.parent().and_then(Path::parent).expect("tests lie in <profile>/deps");
+    folder.join(name)
+}
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// When the machine has none.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A node as a process with a home of its own.
+#[derive(Debug)]
+pub struct Node {
+    home: PathBuf,
+    arguments: Vec<String>,
+    child: Option<Child>,
+    pub http: String,
+    pub key: String,
+    /// The address by which others join.
+    pub join: String,
+    /// From the start of the process to the line that says it is ready.
+    pub ready_in: Duration,
+}
+
+impl Node {
+    /// Starts `archipelag up` in `home`; `join` is another node's address.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub fn up(home: &Path, join: Option<&str>, more: &[&str]) -> anyhow::Result<Self> {
+        let (http, mesh) = (free_port()?, free_port()?);
+        let mut arguments = vec![
+            "--home".to_owned(),
+            home.display().to_string(),
+            "up".to_owned(),
+            "--http".to_owned(),
+            format!("127.0.0.1:{http}"),
+            "--listen".to_owned(),
+            format!("/ip4/127.0.0.1/tcp/{mesh}"),
+        ];
+        if let Some(join) = join {
+            arguments.extend(["--join".to_owned(), join.to_owned()]);
+        }
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        let mut node = Self {
+            home: home.to_owned(),
+            arguments,
+            child: None,
+            http: format!("http://127.0.0.1:{http}"),
+            key: String::new(),
+            join: String::new(),
+            ready_in: Duration::ZERO,
+        };
+        node.start()?;
+        Ok(node)
+    }
+
+    /// Starts the process again after [`Node::kill`].
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.home.with_extension("log"))?;
+        let mut child = Command::new(program("archipelag"))
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        self.child = Some(child);
+        let (sender, lines) = std::sync::mpsc::sync_channel(64);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        loop {
+            let left = DEADLINE.saturating_sub(started.elapsed());
+            let Ok(line) = lines.recv_timeout(left) else {
+                let log = std::fs::read_to_string(self.home.with_extension("log"))?;
+                bail!("`archipelag up` did not get ready; it said:\n{log}");
+            };
+            let after = |name: &str| {
+                line.trim().strip_prefix(name).map(|value| value.trim().to_owned())
+            };
+            if let Some(key) = after("API key:") {
+                self.key = key;
+            }
+            if let Some(join) = after("Join:") {
+                self.join = join;
+            }
+            if line.starts_with("Ready") {
+                self.ready_in = started.elapsed();
+                ensure!(!self.key.is_empty(), "no key was printed before the ready line");
+                return Ok(());
+            }
+        }
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// When the node was killed.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the node runs").id()
+    }
+
+    /// Ends the process at once, as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it can't be signalled.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Runs the command line against this node and gives what it printed.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn cli(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        cli(&self.home, arguments)
+    }
+
+    /// Runs a command that prints JSON.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let output = self.cli(&[&["--json"], arguments].concat())?;
+        ensure!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// An HTTP request with this node's key.
+    ///
+    /// # Errors
+    /// When the node does not answer with JSON.
+    pub async fn http(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<(u16, Value)> {
+        let client = reqwest::Client::builder().timeout(DEADLINE).build()?;
+        let mut request = client
+            .request(method, format!("{}/api/v1{path}", self.http))
+            .bearer_auth(&self.key);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        Ok((status, response.json().await?))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A test that failed half-way must leave nothing running.
+        let _ = self.kill();
+    }
+}
+
+/// Runs the command line with `home`.
+///
+/// # Errors
+/// When it can't be started.
+pub fn cli(home: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
+    Ok(Command::new(program("archipelag"))
+        .arg("--home")
+        .arg(home)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?)
+}
+
+#[must_use]
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Looks again until `check` gives something, or fails at the [`DEADLINE`].
+///
+/// # Errors
+/// What `check` fails with, or that it took too long.
+pub async fn eventually<T>(
+    what: &str,
+    mut check: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = check().await? {
+            return Ok(found);
+        }
+        ensure!(started.elapsed() < DEADLINE, "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

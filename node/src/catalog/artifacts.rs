@@ -121,7 +121,8 @@ fn write(database: &redb::Database, content: ContentId, bytes: &[u8]) -> Result<
         let mut arrived = transaction.open_table(ARRIVED).map_err(storage)?;
         let mut total = contents.stats().map_err(storage)?.stored_bytes();
         while total + bytes.len() as u64 > MAX_STORE_BYTES {
-            let Some((_, first)) = arrived.pop_first().map_err(storage)?.map(|(k, v)| (k.value(), v.value()))
+            let Some((_, first)) =
+                arrived.pop_first().map_err(storage)?.map(|(k, v)| (k.value(), v.value()))
             else {
                 break;
             };

@@ -78,19 +78,16 @@ impl Mempool {
         state: &State,
         submission: Submission,
     ) -> Result<(), Rejected> {
+        state.check(&submission.transaction)?;
         let (account, found) = (submission.transaction.signer, submission.transaction.value.nonce);
-        let mut expected = expected_nonce(state, account);
-        if found < expected {
-            return Err(Rejected::Nonce { expected, found });
-        }
+        let first = expected_nonce(state, account);
         if let Some(pending) = self.accounts.get(&account) {
             if pending.get(&found).is_some_and(|p| p.submission.id == submission.id) {
                 return Ok(());
             }
             if pending.contains_key(&found) {
-                while pending.contains_key(&expected) {
-                    expected += 1;
-                }
+                let free = |nonce: &u64| !pending.contains_key(nonce);
+                let expected = (first..=u64::MAX).find(free).unwrap_or(first);
                 return Err(Rejected::Nonce { expected, found });
             }
             if pending.len() >= MAX_PER_ACCOUNT {
@@ -105,7 +102,7 @@ impl Mempool {
         self.arrivals.insert((now, account, found));
         let pending = Pending { submission, arrived: now };
         self.accounts.entry(account).or_default().insert(found, pending);
-        if found == expected {
+        if found == first {
             self.ready.insert(account);
         }
         Ok(())

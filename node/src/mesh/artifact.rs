@@ -75,7 +75,8 @@ impl Transfer {
         let ask = Ask { content: self.content, offset: self.received.len() as u64 };
         frames::write(&mut stream, &codec::encode_loose("artifact request", &ask)?).await?;
         stream.flush().await.map_err(frames::Error::Io)?;
-        let answer = codec::decode_loose("artifact answer", MAX_FRAME_BYTES, &next(&mut stream).await?)?;
+        let answer =
+            codec::decode_loose("artifact answer", MAX_FRAME_BYTES, &next(&mut stream).await?)?;
         let size = match answer {
             Answer::Size(size) if size > self.limit => {
                 return Err(Error::TooLong { limit: self.limit, found: size });
@@ -103,7 +104,10 @@ async fn next(stream: &mut Stream) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 /// When the asker goes away or sends nonsense.
-pub async fn serve(mut stream: Stream, find: impl Fn(ContentId) -> Option<Bytes>) -> Result<(), Error> {
+pub async fn serve(
+    mut stream: Stream,
+    find: impl Fn(ContentId) -> Option<Bytes>,
+) -> Result<(), Error> {
     let ask: Ask = codec::decode_loose("artifact request", 256, &next(&mut stream).await?)?;
     let found = find(ask.content);
     let answer = found.as_ref().map_or(Answer::Missing, |bytes| Answer::Size(bytes.len() as u64));

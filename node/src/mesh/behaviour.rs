@@ -6,8 +6,8 @@ use archipelag_protocol::{
     limits::{MAX_ADVERT_BYTES, MAX_ENTRY_BYTES},
 };
 use libp2p::{
-    PeerId, StreamProtocol, allow_block_list, connection_limits, gossipsub, identify, identity, kad,
-    mdns, ping, request_response,
+    PeerId, StreamProtocol, allow_block_list, connection_limits, gossipsub, identify, identity,
+    kad, mdns, ping, request_response,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use sha2::{Digest, Sha256};
@@ -119,12 +119,15 @@ fn gossip(network: NetworkId) -> anyhow::Result<gossipsub::Behaviour> {
         gossipsub::Behaviour::new(anonymous, config).map_err(anyhow::Error::msg)?;
     let topic = adverts_topic(network);
     let mut score = gossipsub::PeerScoreParams::default();
-    score.topics.insert(topic.hash(), gossipsub::TopicScoreParams {
-        // Few Islands publish every 10 s, so a quiet mesh is no fault of a peer.
-        mesh_message_deliveries_weight: 0.0,
-        mesh_failure_penalty_weight: 0.0,
-        ..gossipsub::TopicScoreParams::default()
-    });
+    score.topics.insert(
+        topic.hash(),
+        gossipsub::TopicScoreParams {
+            // Few Islands publish every 10 s, so a quiet mesh is no fault of a peer.
+            mesh_message_deliveries_weight: 0.0,
+            mesh_failure_penalty_weight: 0.0,
+            ..gossipsub::TopicScoreParams::default()
+        },
+    );
     // Many honest nodes may share an address (one machine, one household).
     score.ip_colocation_factor_weight = 0.0;
     gossip
@@ -134,11 +137,18 @@ fn gossip(network: NetworkId) -> anyhow::Result<gossipsub::Behaviour> {
     Ok(gossip)
 }
 
-fn kademlia(config: &Config, network: NetworkId, peer: PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
-    let store = kad::store::MemoryStore::with_config(peer, kad::store::MemoryStoreConfig {
-        max_value_bytes: MAX_ENTRY_BYTES,
-        ..kad::store::MemoryStoreConfig::default()
-    });
+fn kademlia(
+    config: &Config,
+    network: NetworkId,
+    peer: PeerId,
+) -> kad::Behaviour<kad::store::MemoryStore> {
+    let store = kad::store::MemoryStore::with_config(
+        peer,
+        kad::store::MemoryStoreConfig {
+            max_value_bytes: MAX_ENTRY_BYTES,
+            ..kad::store::MemoryStoreConfig::default()
+        },
+    );
     let mut kademlia = kad::Config::new(protocol(network, "kad/1"));
     kademlia
         .set_record_filtering(kad::StoreInserts::FilterBoth)

@@ -39,7 +39,9 @@ pub async fn fetch_genesis(
                     message: request_response::Message::Response { response, .. },
                     ..
                 }) => return Ok(response),
-                SwarmEvent::Behaviour(request_response::Event::OutboundFailure { error, .. }) => {
+                SwarmEvent::Behaviour(request_response::Event::OutboundFailure {
+                    error, ..
+                }) => {
                     bail!("{address} did not answer: {error}")
                 }
                 SwarmEvent::OutgoingConnectionError { error, .. } => {

@@ -113,13 +113,21 @@ macro_rules! delegate {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         delegate!(self, poll_read, cx, buf)
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         delegate!(self, poll_write, cx, buf)
     }
 
@@ -150,7 +158,8 @@ pub struct Mesh {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     advert: Arc<watch::Sender<Option<Advert>>>,
-    local: Arc<std::sync::Mutex<std::collections::BTreeMap<Protocol, mpsc::Sender<(NodeId, Stream)>>>>,
+    local:
+        Arc<std::sync::Mutex<std::collections::BTreeMap<Protocol, mpsc::Sender<(NodeId, Stream)>>>>,
     queries: Arc<Mutex<Option<mpsc::Receiver<IncomingQuery>>>>,
     tasks: Tasks,
 }
@@ -185,7 +194,11 @@ impl Mesh {
             key,
             shared.clone(),
             transport,
-            actor::Inbox { commands: command_queue, queries: query_sender, advert: advert.subscribe() },
+            actor::Inbox {
+                commands: command_queue,
+                queries: query_sender,
+                advert: advert.subscribe(),
+            },
             tasks,
         )?;
         tasks.spawn(actor.run(tasks.stopping()));
@@ -251,7 +264,10 @@ impl Mesh {
     #[must_use]
     pub fn accept(&self, protocol: Protocol) -> mpsc::Receiver<(NodeId, Stream)> {
         let (sender, receiver) = mpsc::channel(64);
-        self.local.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(protocol, sender.clone());
+        self.local
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(protocol, sender.clone());
         let mut inbound = self.shared.streams.accept(protocol);
         let stopping = self.tasks.stopping();
         self.tasks.spawn(async move {
@@ -293,7 +309,8 @@ impl Mesh {
             let opened = self.shared.streams.open(peer, protocol).await;
             opened.unwrap_or_else(|| Err("the connection closed".into())).map_err(unreachable)
         };
-        let stream = tokio::time::timeout(OPEN_TIMEOUT, open).await.map_err(|_| Error::Timeout)??;
+        let stream =
+            tokio::time::timeout(OPEN_TIMEOUT, open).await.map_err(|_| Error::Timeout)??;
         Ok(Stream(Inner::Mesh(stream)))
     }
 

@@ -13,7 +13,9 @@ use libp2p::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
         NetworkBehaviour, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm,
-        handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
+        handler::{
+            ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+        },
     },
 };
 use std::{
@@ -45,13 +47,21 @@ pub(super) struct LimitedStream {
 }
 
 impl AsyncRead for LimitedStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for LimitedStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -105,7 +115,11 @@ impl Streams {
     }
 
     /// Opens a stream over an established connection; `None` when there is none to this peer.
-    pub(super) async fn open(&self, peer: PeerId, protocol: Protocol) -> Option<Result<LimitedStream, String>> {
+    pub(super) async fn open(
+        &self,
+        peer: PeerId,
+        protocol: Protocol,
+    ) -> Option<Result<LimitedStream, String>> {
         let name = self.names.get(&protocol)?.clone();
         let connection = lock(&self.connections)
             .get(&peer)
@@ -179,7 +193,12 @@ impl NetworkBehaviour for Behaviour {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
         match event {}
     }
 
@@ -219,7 +238,10 @@ impl ConnectionHandler for Handler {
         SubstreamProtocol::new(Upgrade(names), ())
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Upgrade, Waiting, Infallible>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Upgrade, Waiting, Infallible>> {
         while let Poll::Ready(Some(Open { protocol, answer })) = self.requests.poll_recv(cx) {
             let Ok(place) = self.outbound.clone().try_acquire_owned() else {
                 let limit = STREAMS_PER_CONNECTION;
@@ -228,7 +250,10 @@ impl ConnectionHandler for Handler {
                 continue;
             };
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                protocol: SubstreamProtocol::new(Upgrade(vec![protocol]), Waiting { place, answer }),
+                protocol: SubstreamProtocol::new(
+                    Upgrade(vec![protocol]),
+                    Waiting { place, answer },
+                ),
             });
         }
         Poll::Pending
@@ -240,7 +265,10 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Upgrade, Upgrade, (), Waiting>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info: () }) => {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol,
+                info: (),
+            }) => {
                 let (stream, name) = protocol;
                 match self.inbound.clone().try_acquire_owned() {
                     Ok(place) => {
@@ -252,7 +280,10 @@ impl ConnectionHandler for Handler {
                     }
                 }
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol,
+                info,
+            }) => {
                 let stream = LimitedStream { stream: protocol.0, _place: info.place };
                 // A dropped asker drops the stream, which resets it.
                 let _ = info.answer.send(Ok(stream));
@@ -260,7 +291,9 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 let reason = match error {
                     StreamUpgradeError::Timeout => "opening the stream timed out".into(),
-                    StreamUpgradeError::NegotiationFailed => "the peer doesn't speak this protocol".into(),
+                    StreamUpgradeError::NegotiationFailed => {
+                        "the peer doesn't speak this protocol".into()
+                    }
                     StreamUpgradeError::Io(error) => error.to_string(),
                     StreamUpgradeError::Apply(never) => match never {},
                 };

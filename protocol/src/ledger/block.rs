@@ -83,7 +83,9 @@ pub enum Error {
     #[error("block {height}: transaction {index}: {reason}")]
     Transaction { height: u64, index: usize, reason: String },
     /// A broken rule of ours, not a peer's fault: whoever sees it must stop.
-    #[error("block {height}: credits are not conserved: {found} microcredits exist, {minted} were minted")]
+    #[error(
+        "block {height}: credits are not conserved: {found} microcredits exist, {minted} were minted"
+    )]
     NotConserved { height: u64, minted: u128, found: u128 },
     #[error(transparent)]
     Codec(#[from] codec::Error),
@@ -96,7 +98,12 @@ impl Certificate {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn verify(&self, network: NetworkId, genesis: &Genesis, header: &Header) -> Result<(), Error> {
+    pub fn verify(
+        &self,
+        network: NetworkId,
+        genesis: &Genesis,
+        header: &Header,
+    ) -> Result<(), Error> {
         let height = header.height;
         if self.commit != (Commit { height, block: header.hash()? }) {
             let reason = "it is for another block".into();

@@ -67,8 +67,11 @@ impl State {
             Error::Transaction { height, index: invalid.index, reason: invalid.error.to_string() }
         })?;
         for (index, (transaction, id)) in block.transactions.iter().zip(ids).enumerate() {
-            next.execute(transaction, id)
-                .map_err(|e| Error::Transaction { height, index, reason: e.to_string() })?;
+            next.execute(transaction, id).map_err(|e| Error::Transaction {
+                height,
+                index,
+                reason: e.to_string(),
+            })?;
         }
         let state = next.close()?;
         if state != header.state {
@@ -133,10 +136,16 @@ impl State {
         self.check_proposer(header.proposer)?;
         let (mut ids, mut bytes) = (Vec::with_capacity(block.transactions.len()), 0_usize);
         for (index, transaction) in block.transactions.iter().enumerate() {
-            check_batch(&transaction.value.action)
-                .map_err(|e| Error::Transaction { height, index, reason: e.to_string() })?;
-            let (id, size) = measure(transaction)
-                .map_err(|e| Error::Transaction { height, index, reason: e.to_string() })?;
+            check_batch(&transaction.value.action).map_err(|e| Error::Transaction {
+                height,
+                index,
+                reason: e.to_string(),
+            })?;
+            let (id, size) = measure(transaction).map_err(|e| Error::Transaction {
+                height,
+                index,
+                reason: e.to_string(),
+            })?;
             ids.push(id);
             bytes = bytes.saturating_add(size);
         }

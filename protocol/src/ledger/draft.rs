@@ -81,9 +81,8 @@ impl<'a> Draft<'a> {
     pub(super) fn debit(&mut self, id: AccountId, amount: Credits) -> Result<(), Rejected> {
         let account = self.account_mut(id);
         let available = account.balance;
-        account.balance = available
-            .checked_sub(amount)
-            .ok_or(Rejected::Funds { needed: amount, available })?;
+        account.balance =
+            available.checked_sub(amount).ok_or(Rejected::Funds { needed: amount, available })?;
         Ok(())
     }
 

@@ -225,9 +225,10 @@ fn close_hold(draft: &mut Draft<'_>, sender: AccountId, id: HoldId) -> Result<()
             Ok(())
         }
         Some(closes) if now >= closes => settle::end_hold(draft, id),
-        Some(closes) => {
-            Err(Rejected::field("hold", format!("the payee may redeem until {closes}: ask again then")))
-        }
+        Some(closes) => Err(Rejected::field(
+            "hold",
+            format!("the payee may redeem until {closes}: ask again then"),
+        )),
     }
 }
 

@@ -19,4 +19,6 @@ pub mod transaction;
 
 pub use block::{Block, Certificate, Header};
 pub use state::{Account, Hold, IslandStanding, LaneState, State};
-pub use transaction::{Action, Receipt as TransactionReceipt, Rejected, SignedTransaction, Transaction};
+pub use transaction::{
+    Action, Receipt as TransactionReceipt, Rejected, SignedTransaction, Transaction,
+};

@@ -60,7 +60,11 @@ fn add<K: Serialize, V: Serialize>(
     Ok(())
 }
 
-fn leaf<K: Serialize, V: Serialize>(section: Section, key: &K, value: &V) -> Result<Hash, codec::Error> {
+fn leaf<K: Serialize, V: Serialize>(
+    section: Section,
+    key: &K,
+    value: &V,
+) -> Result<Hash, codec::Error> {
     let mut hasher = Sha256::new_with_prefix([0, section as u8]);
     hasher.update(codec::encode("state key", key)?);
     hasher.update(codec::encode("state value", value)?);

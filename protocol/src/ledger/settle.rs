@@ -20,11 +20,10 @@ use crate::{
 pub(super) fn receipt(draft: &mut Draft<'_>, receipt: &Receipt) -> Result<(), Rejected> {
     let state = draft.state;
     check_lane(draft, receipt.lane)?;
-    let cargo = state
-        .cargos
-        .get(&receipt.cargo)
-        .filter(|c| c.was_published())
-        .ok_or_else(|| Rejected::field("cargo", format!("no Cargo {} is published", receipt.cargo)))?;
+    let cargo =
+        state.cargos.get(&receipt.cargo).filter(|c| c.was_published()).ok_or_else(|| {
+            Rejected::field("cargo", format!("no Cargo {} is published", receipt.cargo))
+        })?;
     let price = check_price(receipt, cargo.manifest.value.price.of(receipt.metering))?;
     advance_hold(draft, receipt, price)?;
 
@@ -51,7 +50,8 @@ fn check_price(receipt: &Receipt, most: Credits) -> Result<Credits, Rejected> {
     let charged = matches!(receipt.verdict, Verdict::Completed | Verdict::Cancelled);
     let most = if charged { most } else { Credits::ZERO };
     if receipt.price > most {
-        let reason = format!("{} credits, at most {most} for this verdict and metering", receipt.price);
+        let reason =
+            format!("{} credits, at most {most} for this verdict and metering", receipt.price);
         return Err(Rejected::field("price", reason));
     }
     Ok(receipt.price)
@@ -68,13 +68,15 @@ fn advance_hold(draft: &mut Draft<'_>, receipt: &Receipt, price: Credits) -> Res
     }
     let earned = hold.redeemed.saturating_sub(hold.settled);
     if price > earned {
-        let reason = format!("{price} credits, {earned} are redeemed and not settled: redeem first");
+        let reason =
+            format!("{price} credits, {earned} are redeemed and not settled: redeem first");
         return Err(Rejected::field("price", reason));
     }
     hold.settled = sum(hold.settled, price)?;
     let lane = hold.lanes.entry(receipt.lane).or_default();
     if receipt.sequence < lane.next_receipt {
-        let reason = format!("{}, the lane is settled up to {}", receipt.sequence, lane.next_receipt);
+        let reason =
+            format!("{}, the lane is settled up to {}", receipt.sequence, lane.next_receipt);
         return Err(Rejected::field("sequence", reason));
     }
     lane.next_receipt =
@@ -118,7 +120,12 @@ fn move_treasury(draft: &mut Draft<'_>, split: Split, more: Credits) -> Result<(
 ///   that the Island stopped or lost the work: it costs what a lost lease costs. So does a job that
 ///   a restarted Island settles because the work died with it.
 /// - Cancelled: nothing.
-fn add_karma(policy: &KarmaPolicy, standing: &mut IslandStanding, receipt: &Receipt, limit_ms: u64) {
+fn add_karma(
+    policy: &KarmaPolicy,
+    standing: &mut IslandStanding,
+    receipt: &Receipt,
+    limit_ms: u64,
+) {
     match receipt.verdict {
         Verdict::Completed => {
             let ms = receipt.metering.duration_ms.min(limit_ms);

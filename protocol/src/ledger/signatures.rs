@@ -36,7 +36,10 @@ struct Check {
 ///
 /// # Errors
 /// The first transaction with a signature that is not its signer's.
-pub(super) fn verify(network: NetworkId, transactions: &[SignedTransaction]) -> Result<(), Invalid> {
+pub(super) fn verify(
+    network: NetworkId,
+    transactions: &[SignedTransaction],
+) -> Result<(), Invalid> {
     let mut checks = Checks { network, list: Vec::new(), seed: Sha256::new() };
     for (index, transaction) in transactions.iter().enumerate() {
         checks.add(index, transaction).map_err(|e| Invalid { index, error: e.into() })?;

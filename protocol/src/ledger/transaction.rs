@@ -30,22 +30,40 @@ impl Signable for Transaction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    Transfer { to: AccountId, amount: Credits },
+    Transfer {
+        to: AccountId,
+        amount: Credits,
+    },
     /// Reserves `cap` for `payee`. The hold's id is the transaction's.
-    OpenHold { payee: AccountId, cap: Credits, expires: Timestamp },
-    TopUp { hold: HoldId, amount: Credits },
+    OpenHold {
+        payee: AccountId,
+        cap: Credits,
+        expires: Timestamp,
+    },
+    TopUp {
+        hold: HoldId,
+        amount: Credits,
+    },
     /// Moves what vouchers are worth out of the payer's reach. Anyone may send it for the payee. One
     /// voucher that is refused refuses the batch.
-    Redeem { vouchers: Vec<SignedVoucher> },
+    Redeem {
+        vouchers: Vec<SignedVoucher>,
+    },
     /// Splits redeemed money by receipts that both signed, in each lane's order.
-    Settle { receipts: Vec<SettledReceipt> },
+    Settle {
+        receipts: Vec<SettledReceipt>,
+    },
     /// By the payee: ends the hold at once. By the payer: starts the dispute window, and ends the
     /// hold when sent again after it. By anyone after expiry and the window. What was not redeemed
     /// goes back to the payer; what was redeemed but never settled is split with the default revenue
     /// share and the lowest hardware tier, the publisher's part going to the treasury.
-    CloseHold { hold: HoldId },
+    CloseHold {
+        hold: HoldId,
+    },
     /// Registers a Cargo version. The sender is the manifest's signer.
-    Publish { manifest: Box<SignedManifest> },
+    Publish {
+        manifest: Box<SignedManifest>,
+    },
 }
 
 pub type SignedTransaction = Signed<Transaction>;
@@ -126,9 +144,8 @@ pub fn to_bytes(transaction: &SignedTransaction) -> Result<Vec<u8>, codec::Error
 /// # Errors
 /// Why it can never be valid.
 pub fn decode(bytes: &[u8], network: NetworkId) -> Result<SignedTransaction, Rejected> {
-    let transaction: SignedTransaction =
-        codec::decode("transaction", MAX_TRANSACTION_BYTES, bytes)
-            .map_err(|e| Rejected::field("transaction", e.to_string()))?;
+    let transaction: SignedTransaction = codec::decode("transaction", MAX_TRANSACTION_BYTES, bytes)
+        .map_err(|e| Rejected::field("transaction", e.to_string()))?;
     check_batch(&transaction.value.action)?;
     let one = std::slice::from_ref(&transaction);
     signatures::verify(network, one).map_err(|_| Rejected::Signature)?;

@@ -26,6 +26,7 @@ fn request() -> Request {
 fn advert(node: u8) -> SignedAdvert {
     let value = Advert {
         node: NodeId([node; 32]),
+        account: AccountId([node; 32]),
         sequence: 1,
         issued: NOW,
         name: format!("island-{node}"),
@@ -52,8 +53,8 @@ fn candidate(advert: &SignedAdvert) -> Candidate<'_> {
     Candidate { advert, standing: None, rtt_us: Some(10_000), failed_recently: false }
 }
 
-fn standing(karma_milli: i64) -> Option<IslandStanding> {
-    Some(IslandStanding { karma_milli, ..IslandStanding::default() })
+fn standing(karma_milli: i64) -> IslandStanding {
+    IslandStanding { karma_milli, ..IslandStanding::default() }
 }
 
 fn exclusion(request: &Request, candidate: Candidate<'_>) -> Option<Exclusion> {
@@ -109,6 +110,13 @@ fn an_island_is_left_out_for_what_its_advert_says() {
     let early = with(|a| (a.issued, a.hardware.vram_mb) = (NOW.after_ms(ahead_ms), 6_000));
     let reason = Some(Exclusion::FromTheFuture { ahead_ms });
     assert_eq!(exclusion(&request, candidate(&early)), reason);
+
+    // The same ages count here as where adverts arrive.
+    for issued in [NOW.0 - 30_000, NOW.0 - 30_001, NOW.0 + 30_000, NOW.0 + 30_001] {
+        let aged = with(|a| (a.issued, a.hardware.vram_mb) = (Timestamp(issued), 6_000));
+        let arrives = aged.value.check_age(NOW, &Policy::default().advert);
+        assert_eq!(exclusion(&request, candidate(&aged)).is_some(), arrives.is_err());
+    }
 }
 
 #[test]
@@ -190,7 +198,7 @@ fn each_factor_gives_its_points() {
     for (karma, expected) in
         [(i64::MIN, 0), (-1, 0), (0, 15), (9_999, 15), (10_000, 30), (90_000, 150), (i64::MAX, 150)]
     {
-        let known = Candidate { standing: standing(karma), ..candidate(&base) };
+        let known = Candidate { standing: Some(standing(karma)), ..candidate(&base) };
         assert_eq!(points(&plain, known, Factor::Karma), Some(expected), "karma {karma}");
     }
     for (active, expected) in [(0, 150), (1, 112), (2, 75), (3, 37)] {
@@ -244,7 +252,7 @@ fn hardware_fit_is_bandwidth_over_model_size() {
 fn an_explanation_reads_as_words() {
     let island = with(|a| (a.active_jobs, a.warm) = (1, vec![CARGO]));
     let request = Request { regions: RegionPolicy::Prefer("us".into()), ..request() };
-    let candidates = [Candidate { standing: standing(-1_500), ..candidate(&island) }];
+    let candidates = [Candidate { standing: Some(standing(-1_500)), ..candidate(&island) }];
     let ranking = rank(&request, &candidates, &Policy::default(), NOW);
     let lines: Vec<String> =
         ranking.ranked[0].explain(&request).iter().map(ToString::to_string).collect();
@@ -385,7 +393,7 @@ fn any_request() -> impl Strategy<Value = Request> {
 
 fn known(island: &Known) -> Candidate<'_> {
     let (advert, karma, rtt_us, failed_recently) = island;
-    let standing = karma.and_then(|karma| standing(i64::from(karma) * 1_000));
+    let standing = karma.map(|karma| standing(i64::from(karma) * 1_000));
     Candidate { advert, standing, rtt_us: *rtt_us, failed_recently: *failed_recently }
 }
 
@@ -430,14 +438,23 @@ proptest! {
     /// where the difference is one that the factor sees.
     #[test]
     fn worse_never_scores_above_better(
-        island in any_advert(), request in any_request(), karma in -50_000..100_000_i64,
+        mut island in any_advert(), request in any_request(), karma in -50_000..100_000_i64,
         rtt_us in 0..600_000_u32, by in 1..200_000_u32,
     ) {
         let policy = Policy::default();
+        island.value.supported_runtimes = vec![request.runtime];
+        island.value.platform = Platform::Desktop;
+        island.value.region = "us".into();
+        island.value.issued = NOW;
+        island.value.max_jobs += island.value.active_jobs + 1;
+        island.value.hardware.cpu_cores += request.requirements.cpu_cores;
+        island.value.hardware.ram_mb += request.requirements.ram_mb;
+        island.value.hardware.vram_mb += request.requirements.vram_mb;
+        let request = Request { bid_percent: request.bid_percent.map(|bid| bid + 20), ..request };
         let good = Candidate {
-            standing: standing(karma), rtt_us: Some(rtt_us), ..candidate(&island)
+            standing: Some(standing(karma)), rtt_us: Some(rtt_us), ..candidate(&island)
         };
-        prop_assume!(check(&request, &good, &policy, NOW).is_ok());
+        prop_assert_eq!(check(&request, &good, &policy, NOW), Ok(()));
         let scored = |c: Candidate<'_>| {
             check(&request, &c, &policy, NOW).is_ok().then(|| score(&request, c))
         };
@@ -460,7 +477,7 @@ proptest! {
         prop_assert_eq!(cold < better, seen);
         prop_assert!(cold <= better);
 
-        let poorer = scored(Candidate { standing: standing(karma - i64::from(by)), ..good });
+        let poorer = scored(Candidate { standing: Some(standing(karma - i64::from(by))), ..good });
         prop_assert!(poorer <= better);
         prop_assert!(by < 10_000 || !(0..100_000).contains(&karma) || poorer < better);
 

@@ -1,0 +1,239 @@
+//! The driver: one task that owns engine and store, and feeds one with what happens and the other
+//! with what is decided.
+//!
+//! Started by [`super::Coordinator`]. Commands gather in a bounded queue; the task hands all that are
+//! there to one step, which runs on the worker pool since it executes transactions and waits for the
+//! disk. A storage or engine failure ends the task: nothing is acknowledged after it.
+
+use super::{
+    config::Outgoing,
+    engine::{self, Decided, Engine, Input, Output, Submission},
+    metrics::Metrics,
+    store::{self, Store},
+};
+use archipelag_protocol::{
+    id::{NodeId, StateRoot, TxId},
+    ledger::{Rejected, State, TransactionReceipt},
+};
+use archipelag_runtimes::workers::{self, Workers};
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Commands that one step takes from the queue; also the queue's length.
+pub(super) const MAX_COMMANDS: usize = 4_096;
+/// Submitters that wait for one and the same transaction.
+const MAX_WAITING_FOR_ONE: usize = 64;
+
+/// Why a coordinator can't go on. Its node must be mended and started again.
+#[derive(Debug, Error)]
+pub enum Fatal {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::Fatal),
+    #[error("a step was lost: {0}")]
+    Lost(#[from] workers::Lost),
+}
+
+/// What a handle asks of the task.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Answered once the transaction is durable or refused. Queue full: the submitter is refused as
+    /// [`Rejected::Busy`].
+    Submit { submission: Submission, answer: oneshot::Sender<TransactionReceipt> },
+    /// Queue full: dropped, since consensus allows for loss.
+    Peer { from: NodeId, message: Vec<u8> },
+}
+
+/// What the task tells its handles.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) metrics: Metrics,
+    /// Set when the task ended by [`Fatal`].
+    pub(super) failure: OnceLock<String>,
+}
+
+/// Where the ledger stands: the state after the last durable block.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) state: Arc<State>,
+    pub(super) root: StateRoot,
+}
+
+/// Engine and store, and who waits for what.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) store: Arc<Store>,
+    pub(super) head: watch::Sender<Arc<Head>>,
+    pub(super) height: watch::Sender<u64>,
+    pub(super) outgoing: Option<mpsc::Sender<Outgoing>>,
+    pub(super) shared: Arc<Shared>,
+    /// Submitters by transaction. Bounded by what the engine keeps pending, since it answers for
+    /// each sooner or later.
+    pub(super) waiting: BTreeMap<TxId, Vec<oneshot::Sender<TransactionReceipt>>>,
+}
+
+impl Core {
+    /// One step. After a failure it notes the reason before it lets go of who waits.
+    fn stepped(mut self, commands: Vec<Command>) -> Result<Self, Fatal> {
+        match self.step(commands) {
+            Ok(()) => Ok(self),
+            Err(fatal) => {
+                self.shared.failure.get_or_init(|| fatal.to_string());
+                Err(fatal)
+            }
+        }
+    }
+
+    /// Takes `commands` and does what is due; everything that it acknowledges is durable.
+    pub(super) fn step(&mut self, commands: Vec<Command>) -> Result<(), Fatal> {
+        let now = crate::mesh::now();
+        for command in commands {
+            let input = match command {
+                Command::Peer { from, message } => Input::Peer { from, message },
+                Command::Submit { submission, answer } => {
+                    if let Some(receipt) = self.store.receipt(submission.id)? {
+                        Metrics::add(&self.shared.metrics.repeated, 1);
+                        // A submitter that is gone wants no answer, here and below.
+                        let _gone = answer.send(receipt);
+                        continue;
+                    }
+                    if !self.wait(submission.id, answer) {
+                        continue;
+                    }
+                    Input::Transaction(submission)
+                }
+            };
+            let outputs = self.engine.on(now, input)?;
+            self.perform(outputs)?;
+        }
+        if self.engine.deadline().is_some_and(|due| due <= now) {
+            let outputs = self.engine.tick(now)?;
+            self.perform(outputs)?;
+        }
+        let pending = u64::try_from(self.engine.pending()).unwrap_or(u64::MAX);
+        Metrics::set(&self.shared.metrics.pending, pending);
+        Ok(())
+    }
+
+    /// Notes who waits for a transaction; false when too many do, which answers this one.
+    fn wait(&mut self, id: TxId, answer: oneshot::Sender<TransactionReceipt>) -> bool {
+        let height = self.head.borrow().state.height;
+        let waiting = self.waiting.entry(id).or_default();
+        waiting.retain(|a| !a.is_closed());
+        if waiting.len() >= MAX_WAITING_FOR_ONE {
+            let outcome = Err(Rejected::Busy);
+            let _gone = answer.send(TransactionReceipt { transaction: id, height, outcome });
+            return false;
+        }
+        waiting.push(answer);
+        true
+    }
+
+    fn answer(&mut self, receipt: &TransactionReceipt) {
+        for answer in self.waiting.remove(&receipt.transaction).unwrap_or_default() {
+            let _gone = answer.send(receipt.clone());
+        }
+    }
+
+    fn perform(&mut self, outputs: Vec<Output>) -> Result<(), Fatal> {
+        for output in outputs {
+            match output {
+                Output::Refused { transaction, reason } => {
+                    Metrics::add(&self.shared.metrics.refused, 1);
+                    let height = self.head.borrow().state.height;
+                    self.answer(&TransactionReceipt { transaction, height, outcome: Err(reason) });
+                }
+                Output::Decided(decided) => self.decided(*decided)?,
+                Output::Send { to, message } => self.send(Some(to), message),
+                Output::Broadcast { message } => self.send(None, message),
+            }
+        }
+        Ok(())
+    }
+
+    fn decided(&mut self, decided: Decided) -> Result<(), Fatal> {
+        let started = Instant::now();
+        self.store.commit(&decided)?;
+        let metrics = &self.shared.metrics;
+        let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Metrics::add(&metrics.commit_us, took);
+        Metrics::add(&metrics.blocks, 1);
+        let count = u64::try_from(decided.receipts.len()).unwrap_or(u64::MAX);
+        Metrics::add(&metrics.transactions, count);
+        let height = decided.state.height;
+        Metrics::set(&metrics.height, height);
+        // The new state first: who has a receipt must find what it did.
+        let root = decided.certified.block.header.state;
+        self.head.send_replace(Arc::new(Head { state: decided.state, root }));
+        self.height.send_replace(height);
+        for receipt in &decided.receipts {
+            self.answer(receipt);
+        }
+        tracing::debug!(height, transactions = count, took_us = took, "coordinator.block");
+        Ok(())
+    }
+
+    fn send(&self, to: Option<NodeId>, message: Vec<u8>) {
+        let Some(outgoing) = &self.outgoing else { return };
+        if outgoing.try_send(Outgoing { to, message }).is_err() {
+            Metrics::add(&self.shared.metrics.messages_dropped, 1);
+        }
+    }
+
+    fn wait_for_deadline(&self) -> impl Future<Output = ()> + use<> {
+        let due = self.engine.deadline().map(|due| due.since_ms(crate::mesh::now()));
+        async move {
+            match due {
+                Some(0) => {}
+                Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Runs until `stop`, until no handle is left, or until something fatal.
+pub(super) async fn run(
+    core: Core,
+    mut commands: mpsc::Receiver<Command>,
+    workers: Arc<dyn Workers>,
+    stop: CancellationToken,
+) {
+    let shared = Arc::clone(&core.shared);
+    if let Err(fatal) = drive(core, &mut commands, workers.as_ref(), stop).await {
+        tracing::error!(reason = %fatal, "coordinator.stopped");
+        shared.failure.get_or_init(|| fatal.to_string());
+    }
+}
+
+async fn drive(
+    mut core: Core,
+    commands: &mut mpsc::Receiver<Command>,
+    workers: &dyn Workers,
+    stop: CancellationToken,
+) -> Result<(), Fatal> {
+    let mut batch = Vec::new();
+    loop {
+        // Commands before the deadline: what has gathered goes into the block that is due.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            count = commands.recv_many(&mut batch, MAX_COMMANDS) => if count == 0 { break },
+            () = core.wait_for_deadline() => {}
+        }
+        let batch = mem::take(&mut batch);
+        core = workers::run(workers, move || core.stepped(batch)).await??;
+    }
+    // Nothing is lost without it: the next opening replays the blocks since the last one.
+    let head = Arc::clone(&core.head.borrow());
+    Ok(workers::run(workers, move || core.store.snapshot(&head.state)).await??)
+}

@@ -1,0 +1,31 @@
+//! What a coordinator is started with.
+
+use archipelag_protocol::{genesis::Genesis, id::NodeId, sign::SecretKey};
+use tokio::sync::mpsc;
+
+/// A message to other coordinators' nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// `None` for all of them.
+    pub to: Option<NodeId>,
+    pub message: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The document whose hash is the network.
+    pub genesis: Genesis,
+    /// The key of one of its validators.
+    pub key: SecretKey,
+    /// Where messages to other coordinators go. Consensus allows for loss: what finds this queue
+    /// full is dropped and counted. `None` when there are no others.
+    pub outgoing: Option<mpsc::Sender<Outgoing>>,
+}
+
+impl Config {
+    /// A coordinator without others.
+    #[must_use]
+    pub fn alone(genesis: Genesis, key: SecretKey) -> Self {
+        Self { genesis, key, outgoing: None }
+    }
+}

@@ -1,0 +1,287 @@
+//! The coordinator: agrees on the ledger, keeps it, and answers for it (`DESIGN.md`, "Ledger").
+//!
+//! A node that is one of its network's coordinators starts a [`Coordinator`] and asks through the
+//! handle. One task ([`actor`]) owns the [`engine::Engine`] that decides blocks and the store that
+//! keeps them. What a block may contain and what it does is `archipelag_protocol::ledger`'s.
+
+mod actor;
+mod answers;
+pub mod config;
+pub mod engine;
+mod mempool;
+pub mod metrics;
+mod solo;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use actor::Fatal;
+pub use config::{Config, Outgoing};
+pub use metrics::Metrics;
+pub use solo::NotAlone;
+pub use store::{Error as StoreError, Progress, follow};
+
+use crate::{
+    disk::{self, Disk},
+    environment::Tasks,
+};
+use actor::{Command, Core, Head, Shared};
+use archipelag_protocol::{
+    codec,
+    genesis::Genesis,
+    id::{NetworkId, NodeId, TxId},
+    ledger::{Rejected, State, TransactionReceipt, transaction},
+    limits::MAX_PAGE,
+    query::{Request, Response},
+    sign::SecretKey,
+};
+use archipelag_runtimes::workers::{self, Workers};
+use engine::{Engine, Submission};
+use sha2::{Digest, Sha256};
+use solo::Solo;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+use store::Store;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How long a submitter waits for a block before it is told that there was none.
+pub const SUBMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// Why a coordinator could not start or do what it was asked.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("this node can't be the coordinator: {0}")]
+    NotAlone(#[from] NotAlone),
+    #[error(transparent)]
+    Codec(#[from] codec::Error),
+    #[error("reading the ledger failed: {0}")]
+    Lost(#[from] workers::Lost),
+    #[error("the coordinator has stopped: {0}")]
+    Stopped(String),
+}
+
+/// The handle of a running coordinator.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    key: SecretKey,
+    network: NetworkId,
+    commands: mpsc::Sender<Command>,
+    head: watch::Receiver<Arc<Head>>,
+    height: watch::Receiver<u64>,
+    shared: Arc<Shared>,
+    /// The task owns the store: when it has ended, another node may open it.
+    store: Weak<Store>,
+    workers: Arc<dyn Workers>,
+}
+
+/// An opened ledger and the engine that goes on with it.
+type Opened = (Arc<Store>, Head, Box<dyn Engine>);
+
+fn open(genesis: Genesis, key: SecretKey, disk: &dyn Disk) -> Result<Opened, Error> {
+    let (store, state) = Store::open(disk.open(store::NAME)?, genesis)?;
+    let state = Arc::new(state);
+    let engine = Box::new(Solo::new(key, Arc::clone(&state))?);
+    let root = state.root()?;
+    Ok((Arc::new(store), Head { state, root }, engine))
+}
+
+impl Coordinator {
+    /// Opens the ledger, verifies what is replayed of it, and starts the task. Ends with `tasks`.
+    ///
+    /// # Errors
+    /// When the store can't be opened, is corrupt or of another network, or the key can't decide.
+    pub async fn start(
+        config: Config,
+        disk: Arc<dyn Disk>,
+        workers: Arc<dyn Workers>,
+        tasks: &Tasks,
+    ) -> Result<Self, Error> {
+        let Config { genesis, key, outgoing } = config;
+        let network = genesis.network()?;
+        let own = key.clone();
+        let opened = workers::run(workers.as_ref(), move || open(genesis, own, disk.as_ref()));
+        let (store, first, engine) = opened.await??;
+        tracing::info!(network = %network, height = first.state.height, "coordinator.start");
+
+        let shared = Arc::new(Shared { metrics: Metrics::default(), failure: OnceLock::new() });
+        Metrics::set(&shared.metrics.height, first.state.height);
+        let (commands, inbox) = mpsc::channel(actor::MAX_COMMANDS);
+        let height = watch::Sender::new(first.state.height);
+        let head = watch::Sender::new(Arc::new(first));
+        let this = Self {
+            key,
+            network,
+            commands,
+            head: head.subscribe(),
+            height: height.subscribe(),
+            shared: Arc::clone(&shared),
+            store: Arc::downgrade(&store),
+            workers: Arc::clone(&workers),
+        };
+        let waiting = BTreeMap::new();
+        let core = Core { engine, store, head, height, outgoing, shared, waiting };
+        tasks.spawn(actor::run(core, inbox, workers, tasks.stopping()));
+        Ok(this)
+    }
+
+    /// The state after the last durable block.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.head().state)
+    }
+
+    fn head(&self) -> Arc<Head> {
+        Arc::clone(&self.head.borrow())
+    }
+
+    /// The height of the last durable block. The channel closes when the coordinator stops.
+    #[must_use]
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.height.clone()
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Why the coordinator stopped by itself, if it did: the node should stop, too.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure.get().map(String::as_str)
+    }
+
+    /// Takes a message of another coordinator. Dropped when the queue is full: consensus allows for
+    /// loss.
+    pub fn receive(&self, from: NodeId, message: Vec<u8>) {
+        if self.commands.try_send(Command::Peer { from, message }).is_err() {
+            Metrics::add(&self.shared.metrics.messages_dropped, 1);
+        }
+    }
+
+    /// Answers a query. Blocks, certificates and entries in it prove themselves; the rest is this
+    /// coordinator's word.
+    pub async fn answer(&self, request: Request) -> Response {
+        if let Err(error) = self.running() {
+            return Response::Unavailable(error.to_string());
+        }
+        match self.try_answer(request).await {
+            Ok(response) => response,
+            Err(error) => Response::Unavailable(error.to_string()),
+        }
+    }
+
+    async fn try_answer(&self, request: Request) -> Result<Response, Error> {
+        let (head, key) = (self.head(), self.key.clone());
+        let state = &head.state;
+        Ok(match request {
+            Request::Submit(bytes) => return self.submit(bytes.into_vec()).await,
+            Request::Account(id) => {
+                Response::Account(state.accounts.get(&id).copied().unwrap_or_default())
+            }
+            Request::Hold(id) => Response::Hold(state.holds.get(&id).cloned()),
+            Request::Standing(id) => {
+                Response::Standing(state.islands.get(&id).copied().unwrap_or_default())
+            }
+            Request::Slug { slug, version } => {
+                let entry = answers::slug(state, &key, &slug, version.as_ref())?;
+                Response::Entry(entry.map(Box::new))
+            }
+            Request::Cargo(id) => Response::Entry(answers::cargo(state, &key, id)?.map(Box::new)),
+            Request::Catalog { after, limit } => {
+                // It signs each entry, so it computes for a while.
+                let list = move || answers::catalog(&head.state, &key, after.as_deref(), limit);
+                Response::Catalog(self.work(list).await??)
+            }
+            Request::Status => Response::Status(answers::status(&head)),
+            Request::Blocks { from, limit } => return self.blocks(from, limit).await,
+            Request::Adverts => Response::Unavailable("adverts are the mesh's to answer".into()),
+        })
+    }
+
+    fn running(&self) -> Result<(), Error> {
+        if let Some(reason) = self.failure() {
+            return Err(Error::Stopped(reason.to_owned()));
+        }
+        match self.commands.is_closed() {
+            true => Err(Error::Stopped("the node is stopping".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn store(&self) -> Result<Arc<Store>, Error> {
+        self.store.upgrade().ok_or_else(|| self.stopped())
+    }
+
+    fn stopped(&self) -> Error {
+        Error::Stopped(self.failure().unwrap_or("the node is stopping").to_owned())
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, workers::Lost> {
+        workers::run(self.workers.as_ref(), f).await
+    }
+
+    async fn submit(&self, bytes: Vec<u8>) -> Result<Response, Error> {
+        let id = TxId(Sha256::digest(&bytes).into());
+        let (network, size_bytes) = (self.network, bytes.len());
+        let refuse = |reason| {
+            let (height, outcome) = (self.head.borrow().state.height, Err(reason));
+            Response::Submitted(TransactionReceipt { transaction: id, height, outcome })
+        };
+        let transaction = match self.work(move || transaction::decode(&bytes, network)).await? {
+            Ok(transaction) => transaction,
+            Err(reason) => return Ok(refuse(reason)),
+        };
+        let (answer, answered) = oneshot::channel();
+        let submission = Submission { id, transaction, size_bytes };
+        match self.commands.try_send(Command::Submit { submission, answer }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Ok(refuse(Rejected::Busy)),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.stopped()),
+        }
+        match tokio::time::timeout(SUBMIT_WAIT, answered).await {
+            Ok(Ok(receipt)) => Ok(Response::Submitted(receipt)),
+            Ok(Err(_)) => Err(self.stopped()),
+            Err(_) => {
+                let waited = SUBMIT_WAIT.as_secs();
+                let reason = format!("no block took transaction {id} within {waited} s; send it again");
+                Ok(Response::Unavailable(reason))
+            }
+        }
+    }
+
+    async fn blocks(&self, from: u64, limit: u16) -> Result<Response, Error> {
+        let (store, limit) = (self.store()?, usize::from(limit).min(MAX_PAGE));
+        let read = self.work(move || store.blocks(from, limit, answers::LIST_BYTES)).await??;
+        Ok(read.map_or_else(
+            || Response::Unavailable(format!("block {from} is too long for this protocol")),
+            Response::Blocks,
+        ))
+    }
+
+    /// Executes the chain on disk again, at least from block `from` on (1 for all of it), and checks
+    /// every link, certificate, transaction, state root and receipt. `progress` is called for each
+    /// block, on the worker pool. Gives the state that the chain leads to.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] with the block that is wrong.
+    pub async fn verify(
+        &self,
+        from: u64,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<State, Error> {
+        let (store, genesis) = (self.store()?, self.state().genesis.clone());
+        Ok(self.work(move || store.verify(genesis, from, progress)).await??)
+    }
+}

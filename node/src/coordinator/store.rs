@@ -1,0 +1,289 @@
+//! Blocks, receipts and snapshots on disk: what makes the ledger survive its node.
+//!
+//! The actor commits one durable transaction per block; everybody else reads. What is read back is
+//! checked as if a stranger had sent it. The store decides nothing.
+
+use super::engine::Decided;
+use archipelag_protocol::{
+    codec,
+    genesis::Genesis,
+    id::{NetworkId, TxId},
+    ledger::{State, TransactionReceipt, transaction},
+    limits::{MAX_BLOCK_BYTES, MAX_GENESIS_BYTES},
+    query::CertifiedBlock,
+};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// The name under which a disk holds it.
+pub(crate) const NAME: &str = "ledger";
+/// Blocks between two snapshots: what an opening has to replay at most.
+pub(crate) const SNAPSHOT_EVERY: u64 = 256;
+/// Snapshots that are kept; the older one is there for `verify`.
+const SNAPSHOTS_KEPT: usize = 2;
+/// A block, its certificate and what the encoding adds.
+const MAX_STORED_BLOCK_BYTES: usize = MAX_BLOCK_BYTES + (1 << 20);
+const MAX_RECEIPT_BYTES: usize = 64 << 10;
+
+const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+const GENESIS: &str = "genesis";
+const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
+const RECEIPTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("receipts");
+const SNAPSHOTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("snapshots");
+
+/// Why the store can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Error {
+    #[error("the ledger on this disk is network {stored}, not {expected}: use another --home, or the genesis document that belongs to it")]
+    OtherNetwork { stored: NetworkId, expected: NetworkId },
+    #[error("the ledger on this disk is corrupt at height {height}: {reason}; restore it from a backup, or move it away to start without what it held")]
+    Corrupt { height: u64, reason: String },
+    #[error("the ledger's disk failed: {0}; nothing was acknowledged that it does not hold; check the space left and the hardware, then start again")]
+    Failed(String),
+    #[error(transparent)]
+    Codec(#[from] codec::Error),
+}
+
+fn corrupt(height: u64, reason: impl ToString) -> Error {
+    Error::Corrupt { height, reason: reason.to_string() }
+}
+
+fn failed(error: impl Into<redb::Error>) -> Error {
+    match error.into() {
+        redb::Error::Corrupted(reason) => corrupt(0, reason),
+        other => Error::Failed(other.to_string()),
+    }
+}
+
+/// How far a verification has come, and how far it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub height: u64,
+    pub last: u64,
+}
+
+/// Verifies that `next` follows `state` and that the network decided for it; gives the state after.
+///
+/// # Errors
+/// What is wrong with the block.
+pub fn follow(
+    state: &State,
+    next: &CertifiedBlock,
+) -> Result<State, archipelag_protocol::ledger::block::Error> {
+    next.certificate.verify(state.network, &state.genesis, &next.block.header)?;
+    state.apply(&next.block)
+}
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    database: Arc<Database>,
+}
+
+impl Store {
+    /// Opens the ledger of `genesis` in `database`, and gives the state that it leads to. An empty
+    /// database starts with the genesis document.
+    ///
+    /// # Errors
+    /// When it belongs to another network, is corrupt, or the disk failed.
+    pub(crate) fn open(database: Arc<Database>, genesis: Genesis) -> Result<(Self, State), Error> {
+        let store = Self { database };
+        store.check_network(&genesis)?;
+        let first = State::genesis(genesis).map_err(|e| corrupt(0, e))?;
+        let start = store.snapshot_before(u64::MAX, first)?;
+        let state = store.replay(start, |_, _| Ok(()))?;
+        Ok((store, state))
+    }
+
+    fn check_network(&self, genesis: &Genesis) -> Result<(), Error> {
+        let (bytes, expected) = (genesis.to_bytes()?, genesis.network()?);
+        let write = self.database.begin_write().map_err(failed)?;
+        {
+            let mut facts = write.open_table(FACTS).map_err(failed)?;
+            let found = facts.get(GENESIS).map_err(failed)?.map(|v| v.value().to_vec());
+            let blocks = write.open_table(BLOCKS).map_err(failed)?;
+            write.open_table(RECEIPTS).map_err(failed)?;
+            write.open_table(SNAPSHOTS).map_err(failed)?;
+            match found {
+                Some(found) if found == bytes => {}
+                Some(found) if found.len() <= MAX_GENESIS_BYTES => {
+                    let stored = Genesis::decode(&found).map_err(|e| corrupt(0, e))?;
+                    return Err(Error::OtherNetwork { stored: stored.network()?, expected });
+                }
+                Some(_) => return Err(corrupt(0, "the genesis document is too long")),
+                None if blocks.first().map_err(failed)?.is_some() => {
+                    return Err(corrupt(0, "there are blocks and no genesis document"));
+                }
+                None => {
+                    facts.insert(GENESIS, bytes.as_slice()).map_err(failed)?;
+                }
+            }
+        }
+        write.commit().map_err(failed)
+    }
+
+    /// The newest snapshot below `height`, checked against its block; `first` when there is none.
+    fn snapshot_before(&self, height: u64, first: State) -> Result<State, Error> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let snapshots = read.open_table(SNAPSHOTS).map_err(failed)?;
+        let newest = snapshots.range(..height).map_err(failed)?.next_back();
+        let Some((at, bytes)) = newest.transpose().map_err(failed)? else { return Ok(first) };
+        let at = at.value();
+        let state = State::from_snapshot(bytes.value()).map_err(|e| corrupt(at, e))?;
+        let Some(CertifiedBlock { block, certificate }) = self.block(at)? else {
+            return Err(corrupt(at, "there is a snapshot and no block"));
+        };
+        let hash = block.header.hash()?;
+        let at_block = (block.header.height, hash, block.header.time);
+        if (state.height, state.last_block, state.time) != at_block || state.height != at {
+            return Err(corrupt(at, "the snapshot is of another block"));
+        }
+        if state.network != first.network || state.root()? != block.header.state {
+            return Err(corrupt(at, "the snapshot does not have the block's state root"));
+        }
+        certificate
+            .verify(first.network, &first.genesis, &block.header)
+            .map_err(|e| corrupt(at, e))?;
+        Ok(state)
+    }
+
+    /// Applies all blocks after `state`, verified, and shows `seen` each.
+    fn replay(
+        &self,
+        mut state: State,
+        mut seen: impl FnMut(&CertifiedBlock, u64) -> Result<(), Error>,
+    ) -> Result<State, Error> {
+        let last = self.last_height()?;
+        if last < state.height {
+            return Err(corrupt(last, format!("there is a snapshot of block {}", state.height)));
+        }
+        while state.height < last {
+            let height = state.height + 1;
+            let next = self.block(height)?.ok_or_else(|| corrupt(height, "the block is missing"))?;
+            state = follow(&state, &next).map_err(|e| corrupt(height, e))?;
+            seen(&next, last)?;
+        }
+        Ok(state)
+    }
+
+    pub(crate) fn last_height(&self) -> Result<u64, Error> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let blocks = read.open_table(BLOCKS).map_err(failed)?;
+        Ok(blocks.last().map_err(failed)?.map_or(0, |(height, _)| height.value()))
+    }
+
+    /// Makes a decided block durable, with its receipts, and now and then the state. When this
+    /// returns `Ok` the block survives a power cut.
+    pub(crate) fn commit(&self, decided: &Decided) -> Result<(), Error> {
+        let height = decided.state.height;
+        let block = codec::encode_loose("stored block", &decided.certified)?;
+        let write = self.database.begin_write().map_err(failed)?;
+        {
+            let mut blocks = write.open_table(BLOCKS).map_err(failed)?;
+            blocks.insert(height, block.as_slice()).map_err(failed)?;
+            let mut receipts = write.open_table(RECEIPTS).map_err(failed)?;
+            for receipt in &decided.receipts {
+                let bytes = codec::encode_loose("receipt", receipt)?;
+                receipts.insert(&receipt.transaction.0, bytes.as_slice()).map_err(failed)?;
+            }
+        }
+        if height.is_multiple_of(SNAPSHOT_EVERY) {
+            put_snapshot(&write, &decided.state)?;
+        }
+        write.commit().map_err(failed)
+    }
+
+    /// Keeps `state`, the newest, so that the next opening replays nothing.
+    pub(crate) fn snapshot(&self, state: &State) -> Result<(), Error> {
+        if state.height == 0 {
+            return Ok(());
+        }
+        let write = self.database.begin_write().map_err(failed)?;
+        put_snapshot(&write, state)?;
+        write.commit().map_err(failed)
+    }
+
+    pub(crate) fn block(&self, height: u64) -> Result<Option<CertifiedBlock>, Error> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let blocks = read.open_table(BLOCKS).map_err(failed)?;
+        let Some(bytes) = blocks.get(height).map_err(failed)? else { return Ok(None) };
+        decode_block(height, bytes.value()).map(Some)
+    }
+
+    /// The blocks from `from` on: at most `limit`, and no more than fit into `size_bytes`. Empty
+    /// when there are none, `None` when the first one alone does not fit.
+    pub(crate) fn blocks(
+        &self,
+        from: u64,
+        limit: usize,
+        size_bytes: usize,
+    ) -> Result<Option<Vec<CertifiedBlock>>, Error> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let table = read.open_table(BLOCKS).map_err(failed)?;
+        let (mut blocks, mut room) = (Vec::new(), size_bytes);
+        for item in table.range(from..).map_err(failed)?.take(limit) {
+            let (height, bytes) = item.map_err(failed)?;
+            let Some(left) = room.checked_sub(bytes.value().len()) else {
+                return Ok(Some(blocks).filter(|b| !b.is_empty()));
+            };
+            room = left;
+            blocks.push(decode_block(height.value(), bytes.value())?);
+        }
+        Ok(Some(blocks))
+    }
+
+    pub(crate) fn receipt(&self, transaction: TxId) -> Result<Option<TransactionReceipt>, Error> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let receipts = read.open_table(RECEIPTS).map_err(failed)?;
+        let Some(bytes) = receipts.get(&transaction.0).map_err(failed)? else { return Ok(None) };
+        codec::decode_loose("receipt", MAX_RECEIPT_BYTES, bytes.value())
+            .map(Some)
+            .map_err(|e| corrupt(0, format!("receipt of transaction {transaction}: {e}")))
+    }
+
+    /// Executes the chain again, at least from block `from` on (1 for all of it), and checks every
+    /// link, certificate, transaction, state root and receipt. Gives the state at the end.
+    pub(crate) fn verify(
+        &self,
+        genesis: Genesis,
+        from: u64,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<State, Error> {
+        let first = State::genesis(genesis).map_err(|e| corrupt(0, e))?;
+        let start = self.snapshot_before(from.max(1), first)?;
+        self.replay(start, |next, last| {
+            let height = next.block.header.height;
+            for signed in &next.block.transactions {
+                let id = transaction::id(signed)?;
+                let expected = TransactionReceipt { transaction: id, height, outcome: Ok(()) };
+                if self.receipt(id)? != Some(expected) {
+                    return Err(corrupt(height, format!("the receipt of {id} is not this block's")));
+                }
+            }
+            progress(Progress { height, last });
+            Ok(())
+        })
+    }
+}
+
+fn decode_block(height: u64, bytes: &[u8]) -> Result<CertifiedBlock, Error> {
+    codec::decode_loose("stored block", MAX_STORED_BLOCK_BYTES, bytes)
+        .map_err(|e| corrupt(height, e))
+}
+
+fn put_snapshot(write: &redb::WriteTransaction, state: &State) -> Result<(), Error> {
+    let bytes = state.to_snapshot()?;
+    let mut snapshots = write.open_table(SNAPSHOTS).map_err(failed)?;
+    snapshots.insert(state.height, bytes.as_slice()).map_err(failed)?;
+    let heights: Vec<u64> = snapshots
+        .iter()
+        .map_err(failed)?
+        .map(|item| item.map(|(height, _)| height.value()))
+        .collect::<Result<_, _>>()
+        .map_err(failed)?;
+    let surplus = heights.len().saturating_sub(SNAPSHOTS_KEPT);
+    for height in heights.into_iter().take(surplus) {
+        snapshots.remove(height).map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! The job book: the durable record of the jobs that accounts submitted through this node.
+//!
+//! The gateway submits, lists, streams and cancels through a [`JobBook`]; the book drives each job
+//! with the Consumer and keeps what comes back. A submission is acknowledged only when its record is
+//! on disk; a job that a stopped node left behind is settled as lost when the node starts again. The
+//! book decides nothing about money, Islands or schemas: that is the Consumer's part. It never logs
+//! what a job was given or what it answered.
+
+mod book;
+mod drive;
+mod index;
+mod log;
+mod metrics;
+mod output;
+mod record;
+mod store;
+mod submitter;
+#[cfg(test)]
+pub(crate) mod tests;
+mod writer;
+
+pub use book::{JobBook, Submission};
+pub use log::Events;
+pub use metrics::Metrics;
+pub use record::{Head, Job, Status, Usage};
+pub use submitter::{Accounts, NodeSubmitter, Started, Submitter, Workload};
+
+use crate::{consumer, disk};
+use archipelag_protocol::{id::CargoId, time::Timestamp};
+use std::time::SystemTime;
+use thiserror::Error;
+
+/// Bounds of a job book.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Jobs of one account that have not ended; more are refused.
+    pub unfinished_per_account: usize,
+    /// Jobs of all accounts that have not ended; more are refused.
+    pub unfinished_total: usize,
+    /// Finished jobs kept per account; the oldest go first.
+    pub kept_per_account: usize,
+    /// Inputs, outputs and events of an account's finished jobs; the oldest jobs go first.
+    pub kept_bytes_per_account: u64,
+    /// How long an idempotency key stands for its job.
+    pub idempotency_life_ms: u64,
+    /// Idempotency keys kept per account; the oldest go first.
+    pub idempotency_per_account: usize,
+    /// Events of one job; a job with more fails.
+    pub events_per_job: usize,
+    /// Bytes of one job's events; a job with more fails. Above the policy's limit on output, which
+    /// the Consumer enforces.
+    pub event_bytes_per_job: usize,
+    /// Bytes of the events of all unfinished jobs, which are held in memory; a job that would pass
+    /// it fails.
+    pub event_bytes_total: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            unfinished_per_account: 100,
+            unfinished_total: 1_000,
+            kept_per_account: 10_000,
+            kept_bytes_per_account: 1 << 30,
+            idempotency_life_ms: 24 * 3_600_000,
+            idempotency_per_account: 10_000,
+            events_per_job: 1_000_000,
+            event_bytes_per_job: 96 << 20,
+            event_bytes_total: 1 << 30,
+        }
+    }
+}
+
+/// Why the book did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("this account has {limit} unfinished jobs, which is the limit; wait for some to end")]
+    TooManyUnfinished { limit: usize },
+    #[error("this node has {limit} unfinished jobs, which is the limit; try again later")]
+    Full { limit: usize },
+    #[error("this Idempotency-Key was used with another request body in the last 24 hours")]
+    KeyReused,
+    #[error("the request that first used this Idempotency-Key is still being accepted; try again")]
+    KeyInProgress,
+    #[error("the job has already ended as {0}")]
+    Ended(Status),
+    #[error(transparent)]
+    Refused(#[from] consumer::Refused),
+    #[error("the job store does not accept writes ({0}); check the disk that holds the node's home")]
+    Store(String),
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// Why a job book could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    #[error("the job store is not readable: {0}")]
+    Store(String),
+}
+
+/// The integer that the API calls a workload's id: the first six bytes of the Cargo's id, so that
+/// every JSON reader holds it exactly.
+#[must_use]
+pub fn workload_id(cargo: CargoId) -> u64 {
+    cargo.0[..6].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

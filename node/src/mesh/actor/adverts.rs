@@ -1,0 +1,121 @@
+//! The actor's part for capability adverts: signing its own, checking and keeping others'.
+
+use super::{Actor, Metrics, identity, now};
+use archipelag_protocol::{
+    advert::{self, MAX_ADDRESSES},
+    codec,
+    id::NodeId,
+    limits::{MAX_ADVERT_BYTES, MAX_QUERY_BYTES},
+    query::{self, Response},
+};
+use libp2p::gossipsub;
+
+impl Actor {
+    /// Signs the newest advert body and gossips it.
+    pub(super) fn advertise(&mut self) {
+        let Some(mut advert) = self.inbox.advert.borrow_and_update().clone() else { return };
+        self.sequence += 1;
+        advert.node = self.shared.node;
+        advert.sequence = self.sequence;
+        advert.issued = now();
+        advert.addresses = self
+            .shared
+            .listen_addresses()
+            .into_iter()
+            .take(MAX_ADDRESSES)
+            .map(|address| serde_bytes::ByteBuf::from(address.to_vec()))
+            .collect();
+        let sealed = advert.validate().map_err(anyhow::Error::from).and_then(|()| {
+            let signed = self.key.seal(self.shared.network, advert)?;
+            let bytes = codec::encode("advert", &signed)?;
+            anyhow::ensure!(
+                bytes.len() <= MAX_ADVERT_BYTES,
+                "longer than {MAX_ADVERT_BYTES} bytes"
+            );
+            Ok((signed, bytes))
+        });
+        match sealed {
+            Ok((signed, bytes)) => {
+                self.shared.see(signed);
+                // With nobody subscribed there is nobody to tell; the next one is 10 s away.
+                let _ = self.swarm.behaviour_mut().gossip.publish(self.topic.clone(), bytes);
+            }
+            Err(error) => tracing::error!(%error, "mesh.advertise: own advert is not valid"),
+        }
+    }
+
+    pub(super) fn on_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                let acceptance = self.on_advert(&message.data);
+                if acceptance == gossipsub::MessageAcceptance::Reject {
+                    if let Some(node) = identity::node_of(propagation_source) {
+                        self.strike(node, "it sent an invalid advert");
+                    }
+                }
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                gossip.report_message_validation_result(
+                    &message_id,
+                    &propagation_source,
+                    acceptance,
+                );
+            }
+            // A newcomer need not wait for the next interval.
+            gossipsub::Event::Subscribed { .. } => self.advertise(),
+            _ => {}
+        }
+    }
+
+    fn on_advert(&self, bytes: &[u8]) -> gossipsub::MessageAcceptance {
+        let metrics = &self.shared.metrics;
+        match advert::decode(bytes, self.shared.network, &self.shared.genesis.policy.advert, now())
+        {
+            Ok(advert) if advert.value.node == self.shared.node => {
+                gossipsub::MessageAcceptance::Ignore
+            }
+            Ok(advert) => {
+                if self.shared.see(advert) {
+                    Metrics::add(&metrics.adverts_accepted);
+                    gossipsub::MessageAcceptance::Accept
+                } else {
+                    gossipsub::MessageAcceptance::Ignore
+                }
+            }
+            Err(advert::Error::Expired { .. } | advert::Error::FromTheFuture(_)) => {
+                gossipsub::MessageAcceptance::Ignore
+            }
+            Err(error) => {
+                tracing::debug!(%error, "mesh.advert");
+                Metrics::add(&metrics.adverts_rejected);
+                gossipsub::MessageAcceptance::Reject
+            }
+        }
+    }
+
+    pub(super) fn on_adverts(&mut self, node: NodeId, response: &[u8]) {
+        match query::decode_response(response) {
+            Ok(Response::Adverts(adverts)) => {
+                for bytes in adverts {
+                    if self.on_advert(&bytes) == gossipsub::MessageAcceptance::Reject {
+                        self.strike(node, "it answered with an invalid advert");
+                    }
+                }
+            }
+            Ok(_) => {}
+            Err(error) => self.strike(node, &error.to_string()),
+        }
+    }
+
+    /// Adverts that this node would vouch for, at most as many as fit one answer.
+    pub(super) fn known_adverts(&self) -> Vec<serde_bytes::ByteBuf> {
+        let mut room = MAX_QUERY_BYTES - 1024;
+        let mut adverts = Vec::new();
+        for island in self.shared.islands(now()) {
+            let Ok(bytes) = codec::encode("advert", &*island.advert) else { continue };
+            let Some(left) = room.checked_sub(bytes.len() + 8) else { break };
+            room = left;
+            adverts.push(serde_bytes::ByteBuf::from(bytes));
+        }
+        adverts
+    }
+}

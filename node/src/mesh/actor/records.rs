@@ -1,0 +1,136 @@
+//! The actor's part for Kademlia: catalog entries, verified when stored and when read, and providers.
+
+use super::{Actor, Lookup, Metrics, identity};
+use archipelag_protocol::{catalog::Entry, codec, event::bounded, limits::MAX_ENTRY_BYTES};
+use libp2p::{PeerId, kad};
+
+impl Actor {
+    pub(super) fn announce(&mut self, entry: &Entry) {
+        let bytes = match entry.to_bytes() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::error!(%error, "mesh.announce");
+                return;
+            }
+        };
+        let slug = Entry::key_of_slug(&entry.manifest.value.slug);
+        for key in [Entry::key_of_cargo(entry.record.cargo), slug] {
+            let record = kad::Record::new(kad::RecordKey::new(&key), bytes.clone());
+            if let Err(error) = self.swarm.behaviour_mut().kad.put_record(record, kad::Quorum::One)
+            {
+                tracing::warn!(%error, "mesh.announce: the record store is full");
+            }
+        }
+    }
+
+    pub(super) fn on_kad(&mut self, event: kad::Event) {
+        match event {
+            kad::Event::InboundRequest {
+                request: kad::InboundRequest::PutRecord { source, record: Some(record), .. },
+            } => self.on_put(source, record),
+            kad::Event::InboundRequest {
+                request: kad::InboundRequest::AddProvider { record: Some(record) },
+            } => {
+                // Provider claims are hints only: who fetches verifies the content.
+                if let Err(error) = kad::store::RecordStore::add_provider(
+                    self.swarm.behaviour_mut().kad.store_mut(),
+                    record,
+                ) {
+                    tracing::debug!(%error, "mesh.provider");
+                }
+            }
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => {
+                let id = id.to_string();
+                self.on_lookup(&id, result);
+                if step.last {
+                    self.finish_lookup(&id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_put(&mut self, source: PeerId, record: kad::Record) {
+        match self.check_record(record.key.as_ref(), &record.value) {
+            Ok(entry) => {
+                let store = self.swarm.behaviour_mut().kad.store_mut();
+                let newer = kad::store::RecordStore::get(store, &record.key)
+                    .and_then(|known| {
+                        codec::decode::<Entry>("catalog entry", MAX_ENTRY_BYTES, &known.value).ok()
+                    })
+                    .is_none_or(|known| known.record.height <= entry.record.height);
+                if newer && kad::store::RecordStore::put(store, record).is_ok() {
+                    Metrics::add(&self.shared.metrics.records_accepted);
+                }
+            }
+            Err(error) => {
+                Metrics::add(&self.shared.metrics.records_rejected);
+                if let Some(node) = identity::node_of(source) {
+                    self.strike(node, &error);
+                }
+            }
+        }
+    }
+
+    /// A record counts only under its own key and with its signatures.
+    fn check_record(&self, key: &[u8], value: &[u8]) -> Result<Entry, String> {
+        let entry = Entry::decode(value, self.shared.network, &self.shared.genesis)
+            .map_err(|e| bounded(e.to_string()))?;
+        let own = [
+            Entry::key_of_cargo(entry.record.cargo),
+            Entry::key_of_slug(&entry.manifest.value.slug),
+        ];
+        if own.iter().any(|k| k == key) {
+            Ok(entry)
+        } else {
+            Err("a record under another's key".into())
+        }
+    }
+
+    fn on_lookup(&mut self, id: &str, result: kad::QueryResult) {
+        match (self.lookups.get_mut(id), result) {
+            (
+                Some(Lookup::Entry { key, .. }),
+                kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(found))),
+            ) => {
+                let key = *key;
+                let checked = self.check_record(&key, &found.record.value);
+                match (checked, self.lookups.get_mut(id)) {
+                    (Ok(entry), Some(Lookup::Entry { best, .. })) => {
+                        Metrics::add(&self.shared.metrics.records_accepted);
+                        if best.as_ref().is_none_or(|b| b.record.height < entry.record.height) {
+                            *best = Some(entry);
+                        }
+                    }
+                    (Err(error), _) => {
+                        Metrics::add(&self.shared.metrics.records_rejected);
+                        if let Some(node) = found.peer.and_then(identity::node_of) {
+                            self.strike(node, &error);
+                        }
+                    }
+                    (Ok(_), _) => {}
+                }
+            }
+            (
+                Some(Lookup::Providers { found, .. }),
+                kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders {
+                    providers,
+                    ..
+                })),
+            ) => found.extend(providers.into_iter().filter_map(identity::node_of)),
+            _ => {}
+        }
+    }
+
+    fn finish_lookup(&mut self, id: &str) {
+        match self.lookups.remove(id) {
+            Some(Lookup::Entry { best, answer, .. }) => {
+                let _ = answer.send(best);
+            }
+            Some(Lookup::Providers { found, answer }) => {
+                let _ = answer.send(found);
+            }
+            None => {}
+        }
+    }
+}

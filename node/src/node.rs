@@ -1,0 +1,247 @@
+//! One node, put together from its parts.
+//!
+//! The binary starts it on sockets and files, tests and the simulator in memory; it is the same code.
+//! HTTP comes on top, in `serve.rs`.
+
+use crate::{
+    catalog::{ArtifactStore, Catalog},
+    consumer::Consumer,
+    coordinator::{self, Coordinator},
+    environment::{Environment, Tasks},
+    home::Identity,
+    island::{self, Island},
+    ledger::{self, Ledger},
+    mesh::{self, IncomingQuery, Mesh},
+    project::Project,
+    wallet::Wallet,
+};
+use anyhow::{Context as _, bail};
+use archipelag_protocol::{
+    catalog::State,
+    genesis::Genesis,
+    id::{CargoId, NodeId},
+    ledger::{Action, Rejected},
+    query::{Request, Response},
+};
+use archipelag_runtimes::runtime::Runtime;
+use std::{collections::BTreeSet, sync::Arc};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Queries of other nodes that are answered at a time.
+const MAX_ANSWERING: usize = 64;
+
+/// Which roles a node plays, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub mesh: mesh::Config,
+    /// `None`: runs no Cargos for others.
+    pub island: Option<island::Config>,
+    /// Only for nodes that the genesis names as validators.
+    pub coordinator: bool,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    pub mesh: Mesh,
+    pub ledger: Ledger,
+    pub catalog: Catalog,
+    pub consumer: Consumer,
+    pub coordinator: Option<Coordinator>,
+    pub island: Option<Island>,
+    /// Island earnings, publishing, validator.
+    pub operator: Wallet,
+    /// What this node's own Consumers spend.
+    pub payer: Wallet,
+    pub tasks: Tasks,
+}
+
+impl Node {
+    /// Starts a node; its Island runs Cargos with `runtimes`. When this returns it answers queries and takes jobs; peers may still be
+    /// connecting.
+    ///
+    /// # Errors
+    /// When a store can't be opened, an address can't be listened on, or the identity does not fit
+    /// the genesis.
+    pub async fn start(
+        settings: Settings,
+        identity: &Identity,
+        genesis: Arc<Genesis>,
+        environment: Environment,
+        runtimes: Vec<Arc<dyn Runtime>>,
+    ) -> anyhow::Result<Self> {
+        let Environment { transport, disk, executor, workers } = environment;
+        let network = genesis.network()?;
+        let tasks = Tasks::new(executor);
+        let coordinator = if settings.coordinator {
+            let key = identity.operator.clone();
+            let node = mesh::identity::node_of(identity.node.public().to_peer_id());
+            check_validator(&genesis, &key, node)?;
+            let config = coordinator::Config::alone((*genesis).clone(), key);
+            Some(Coordinator::start(config, &*disk, workers.clone(), &tasks).await?)
+        } else {
+            None
+        };
+        let mesh = Mesh::start(settings.mesh, &identity.node, genesis.clone(), transport, &tasks)?;
+        let ledger = match &coordinator {
+            Some(coordinator) => Ledger::local(coordinator.clone()),
+            None => {
+                let validators = genesis.validators.iter().map(|validator| validator.node);
+                Ledger::remote(mesh.clone(), validators.collect())
+            }
+        };
+        let catalog =
+            Catalog::new(mesh.clone(), ledger.clone(), ArtifactStore::open(&*disk, workers.clone())?);
+        let operator = Wallet::new(identity.operator.clone(), network, ledger.clone());
+        let payer = Wallet::new(identity.consumer.clone(), network, ledger.clone());
+        answer_queries(&mesh, &ledger, coordinator.is_some(), &tasks).await;
+        catalog.serve(&tasks);
+        if let Some(coordinator) = &coordinator {
+            announce_published(coordinator.clone(), mesh.clone(), &tasks);
+        }
+        let consumer = Consumer::start(
+            Arc::new(mesh.clone()),
+            Arc::new(catalog.clone()),
+            genesis.clone(),
+            &*disk,
+            workers.clone(),
+            &tasks,
+        )?;
+        let island = match settings.island {
+            Some(config) => {
+                let island = Island::start(
+                    config,
+                    island::Parts {
+                        routes: Arc::new(mesh.clone()),
+                        cargos: Arc::new(catalog.clone()),
+                        bank: Arc::new(operator.clone()),
+                        runtimes,
+                        genesis,
+                        node: mesh.node(),
+                    },
+                    &*disk,
+                    workers,
+                    &tasks,
+                )?;
+                island.serve(mesh.accept(mesh::Protocol::Job));
+                Some(island)
+            }
+            None => None,
+        };
+        Ok(Self { mesh, ledger, catalog, consumer, coordinator, island, operator, payer, tasks })
+    }
+
+    /// Publishes a Cargo under the operator's account, and serves its module.
+    ///
+    /// # Errors
+    /// When the ledger refuses it or the module can't be kept.
+    pub async fn publish(&self, project: &Project) -> anyhow::Result<CargoId> {
+        self.catalog.hold_artifact(project.module.clone()).await?;
+        let manifest = self.operator.key().seal(self.mesh.network(), project.manifest.clone())?;
+        let cargo = manifest.value.id()?;
+        let label = manifest.value.label();
+        let sent = self.operator.send(Action::Publish { manifest: Box::new(manifest) }).await;
+        match sent {
+            Ok(_) => Ok(cargo),
+            // Somebody's earlier publication of the same version under our slug is ours.
+            Err(ledger::Error::Rejected(Rejected::VersionTaken { .. }))
+                if self.ledger.cargo(cargo).await?.is_some() =>
+            {
+                Ok(cargo)
+            }
+            Err(error) => Err(error).with_context(|| format!("{label} was not published")),
+        }
+    }
+
+    /// Stops everything, settling what is due first.
+    pub async fn stop(&self) {
+        self.tasks.stop().await;
+    }
+}
+
+fn check_validator(
+    genesis: &Genesis,
+    key: &archipelag_protocol::sign::SecretKey,
+    node: Option<NodeId>,
+) -> anyhow::Result<()> {
+    let account = key.account();
+    match genesis.validators.iter().find(|validator| validator.account == account) {
+        Some(validator) if Some(validator.node) == node => Ok(()),
+        Some(_) => bail!("the genesis names another node for this operator: restore node.key"),
+        None => bail!(
+            "operator {account} is not a coordinator of network {:?}: set [coordinator] enabled = false",
+            genesis.name
+        ),
+    }
+}
+
+/// Answers other nodes' queries: from the own coordinator, or by asking one.
+async fn answer_queries(mesh: &Mesh, ledger: &Ledger, local: bool, tasks: &Tasks) {
+    let Some(queries) = mesh.incoming_queries().await else { return };
+    tasks.spawn(answer_loop(queries, ledger.clone(), local, tasks.clone()));
+}
+
+async fn answer_loop(
+    mut queries: mpsc::Receiver<IncomingQuery>,
+    ledger: Ledger,
+    local: bool,
+    tasks: Tasks,
+) {
+    let room = Arc::new(Semaphore::new(MAX_ANSWERING));
+    let stop = tasks.stopping();
+    loop {
+        let next = tokio::select! {
+            () = stop.cancelled() => return,
+            next = queries.recv() => next,
+        };
+        let Some((_, request, answer)) = next else { return };
+        let Ok(place) = room.clone().try_acquire_owned() else {
+            // An asker that has gone wants no answer.
+            let _ = answer.send(Response::Unavailable("this node is busy: try again".into()));
+            continue;
+        };
+        let ledger = ledger.clone();
+        tasks.spawn(async move {
+            let _place = place;
+            let response = forward(&ledger, request, local).await;
+            let _ = answer.send(response);
+        });
+    }
+}
+
+async fn forward(ledger: &Ledger, request: Request, local: bool) -> Response {
+    match ledger.ask(request).await {
+        Ok(response) => response,
+        Err(error) if local => Response::Unavailable(error.to_string()),
+        Err(error) => Response::Unavailable(format!("asked on behalf of a peer: {error}")),
+    }
+}
+
+/// Puts every published Cargo into Kademlia, once per node start and again when it changes.
+fn announce_published(coordinator: Coordinator, mesh: Mesh, tasks: &Tasks) {
+    let stop = tasks.stopping();
+    tasks.spawn(async move {
+        let mut committed = coordinator.committed();
+        let mut announced = BTreeSet::new();
+        loop {
+            let state = coordinator.state();
+            for (cargo, published) in &state.cargos {
+                let key = (*cargo, published.record.height);
+                if published.record.state != State::Published || announced.contains(&key) {
+                    continue;
+                }
+                if let Response::Entry(Some(entry)) = coordinator.answer(Request::Cargo(*cargo)).await {
+                    if mesh.announce(*entry).await.is_err() {
+                        return;
+                    }
+                    announced.insert(key);
+                }
+            }
+            drop(state);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = committed.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+}

@@ -1,0 +1,252 @@
+//! The mesh by itself: nodes over an in-memory transport on one thread.
+
+use archipelag_node::{
+    environment::{Tasks, TokioExecutor, memory_transport},
+    mesh::{Config, Mesh, Protocol},
+};
+use archipelag_protocol::{
+    advert::{Advert, Hardware},
+    amount::Credits,
+    catalog::{Endorsement, Entry, Record, State},
+    genesis::{Genesis, Validator},
+    id::{AccountId, CargoId, ContentId, NodeId},
+    manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType},
+    policy::{AdvertPolicy, Policy},
+    pricing::Price,
+    query::{Request, Response},
+    sign::SecretKey,
+    time::Timestamp,
+    trust::TrustLevel,
+};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::{Multiaddr, identity::Keypair};
+use std::{future::Future, sync::Arc, time::Duration};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Peer {
+    mesh: Mesh,
+    tasks: Tasks,
+}
+
+fn validator() -> SecretKey {
+    SecretKey::from_seed([200; 32])
+}
+
+fn genesis() -> Arc<Genesis> {
+    let advert = AdvertPolicy { interval_ms: 200, missed_max: 3 };
+    Arc::new(Genesis {
+        name: "test".into(),
+        created: Timestamp(1),
+        policy: Policy { advert, ..Policy::default() },
+        accounts: vec![],
+        treasury: Credits::ZERO,
+        validators: vec![Validator { account: validator().account(), node: NodeId([0; 32]) }],
+        publishers: vec![],
+    })
+}
+
+fn start(seed: u8, listen: &str, bootstrap: Vec<Multiaddr>) -> Peer {
+    let key = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+    let executor = Arc::new(TokioExecutor(tokio::runtime::Handle::current()));
+    let tasks = Tasks::new(executor);
+    let config = Config {
+        listen: vec![listen.parse().unwrap()],
+        bootstrap,
+        mdns: false,
+        max_connections: 50,
+    };
+    let transport = memory_transport(&key).unwrap();
+    let mesh = Mesh::start(config, &key, genesis(), transport, &tasks).unwrap();
+    Peer { mesh, tasks }
+}
+
+/// Waits for `check` to hold, by looking again whenever something may have changed.
+async fn eventually<T>(what: &str, check: impl Fn() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = check() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(what, looking).await
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not in time"))
+}
+
+async fn address(peer: &Peer) -> Multiaddr {
+    eventually("a listening address", || peer.mesh.listen_addresses().first().cloned())
+        .await
+        .parse()
+        .unwrap()
+}
+
+fn advert(name: &str) -> Advert {
+    Advert {
+        node: NodeId([0; 32]),
+        account: AccountId([1; 32]),
+        sequence: 0,
+        issued: Timestamp(0),
+        name: name.into(),
+        region: "here".into(),
+        platform: Platform::Desktop,
+        supported_runtimes: vec![RuntimeType::Wasm],
+        hardware: Hardware::default(),
+        active_jobs: 0,
+        max_jobs: 2,
+        asking_percent: 100,
+        warm: vec![],
+        addresses: vec![],
+    }
+}
+
+fn entry(publisher: &SecretKey, endorser: &SecretKey) -> Entry {
+    let network = genesis().network().unwrap();
+    let manifest = Manifest {
+        name: "Echo".into(),
+        slug: "echo".into(),
+        version: "1.0.0".parse().unwrap(),
+        description: "Says it again".into(),
+        runtime_type: RuntimeType::Wasm,
+        artifact: Artifact::Module { hash: ContentId::of(b"module"), size_bytes: 6 },
+        input_schema: "{}".into(),
+        output_schema: "{}".into(),
+        price: Price { per_job: Credits::from_whole(1), ..Price::default() },
+        requirements: Requirements::default(),
+        category: None,
+        tags: vec![],
+        revenue_share_percent: 70,
+    };
+    let cargo = manifest.id().unwrap();
+    let record = Record {
+        cargo,
+        publisher: publisher.account(),
+        state: State::Published,
+        trust_level: TrustLevel::Untrusted,
+        height: 1,
+    };
+    let signature = endorser.sign(network, &record).unwrap();
+    Entry {
+        manifest: publisher.seal(network, manifest).unwrap(),
+        record,
+        certificate: vec![Endorsement { validator: endorser.account(), signature }],
+    }
+}
+
+#[tokio::test]
+async fn adverts_spread_through_a_node_in_the_middle_and_expire() {
+    let middle = start(1, "/memory/10001", vec![]);
+    let through = address(&middle).await;
+    let a = start(2, "/memory/10002", vec![through.clone()]);
+    let b = start(3, "/memory/10003", vec![through]);
+    a.mesh.advertise(advert("a"));
+    let node = a.mesh.node();
+    let seen = eventually("b sees a", || {
+        b.mesh.islands().into_iter().find(|island| island.advert.value.node == node)
+    })
+    .await;
+    assert_eq!(seen.advert.value.name, "a");
+    a.tasks.stop().await;
+    eventually("a's advert expires", || b.mesh.islands().is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn queries_and_streams_reach_the_other_node_and_this_one() {
+    let a = start(11, "/memory/10011", vec![]);
+    let b = start(12, "/memory/10012", vec![address(&a).await]);
+    let mut queries = a.mesh.incoming_queries().await.unwrap();
+    tokio::spawn(async move {
+        while let Some((_, _, answer)) = queries.recv().await {
+            answer.send(Response::Unavailable("hello".into())).unwrap();
+        }
+    });
+    let node = a.mesh.node();
+    eventually("connected", || b.mesh.peers().into_iter().find(|peer| peer.node == node)).await;
+    let answer = within("an answer", b.mesh.query(node, Request::Status)).await.unwrap();
+    assert!(matches!(answer, Response::Unavailable(reason) if reason == "hello"));
+
+    let mut accepted = a.mesh.accept(Protocol::Job);
+    tokio::spawn(async move {
+        while let Some((_, mut stream)) = accepted.recv().await {
+            let mut bytes = [0; 4];
+            stream.read_exact(&mut bytes).await.unwrap();
+            stream.write_all(&bytes).await.unwrap();
+            stream.close().await.unwrap();
+        }
+    });
+    for opener in [&a, &b] {
+        let mut stream =
+            within("a stream", opener.mesh.open_stream(node, Protocol::Job)).await.unwrap();
+        stream.write_all(b"ping").await.unwrap();
+        stream.flush().await.unwrap();
+        let mut echoed = Vec::new();
+        within("the echo", stream.read_to_end(&mut echoed)).await.unwrap();
+        assert_eq!(echoed, b"ping");
+    }
+    let nobody = NodeId(
+        Keypair::ed25519_from_bytes([99; 32])
+            .unwrap()
+            .try_into_ed25519()
+            .unwrap()
+            .public()
+            .to_bytes(),
+    );
+    assert!(within("a refusal", b.mesh.open_stream(nobody, Protocol::Job)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_record_counts_only_with_its_signatures() {
+    let a = start(21, "/memory/10021", vec![]);
+    let b = start(22, "/memory/10022", vec![address(&a).await]);
+    let node = a.mesh.node();
+    eventually("connected", || b.mesh.peers().into_iter().find(|peer| peer.node == node)).await;
+    let publisher = SecretKey::from_seed([7; 32]);
+    let forged = entry(&publisher, &SecretKey::from_seed([8; 32]));
+    let good = entry(&publisher, &validator());
+    let key = Entry::key_of_slug("echo");
+
+    // The routing tables fill once identify has run; until then there is nobody to tell.
+    within("the forged record is refused", async {
+        while a.mesh.metrics().records_rejected.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            b.mesh.announce(forged.clone()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(a.mesh.lookup(key).await, None);
+
+    let c = start(23, "/memory/10023", vec![address(&a).await]);
+    within("the good record arrives", async {
+        while a.mesh.metrics().records_accepted.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            c.mesh.announce(good.clone()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let found = within("a lookup", async {
+        loop {
+            if let Some(found) = c.mesh.lookup(key).await {
+                return found;
+            }
+        }
+    })
+    .await;
+    assert_eq!(found, good);
+    assert_eq!(c.mesh.lookup(Entry::key_of_cargo(CargoId([9; 32]))).await, None);
+}
+
+#[tokio::test]
+async fn who_sends_nonsense_is_blocked() {
+    let a = start(31, "/memory/10031", vec![]);
+    let b = start(32, "/memory/10032", vec![address(&a).await]);
+    let node = b.mesh.node();
+    eventually("connected", || a.mesh.peers().into_iter().find(|peer| peer.node == node)).await;
+    for _ in 0..5 {
+        a.mesh.misbehaved(node, "test");
+    }
+    eventually("disconnected", || a.mesh.peers().is_empty().then_some(())).await;
+}
