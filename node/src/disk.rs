@@ -9,6 +9,7 @@ use std::{
     fmt,
     fs::{self, File},
     io,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -56,6 +57,18 @@ fn check_name(name: &str) -> Result<(), Error> {
         return Err(Error::Name { name: name.chars().take(MAX_NAME_BYTES).collect() });
     }
     Ok(())
+}
+
+/// Opens a database. redb trusts some of what it reads back, and panics when that is damaged.
+fn open_guarded(
+    place: String,
+    open: impl FnOnce() -> Result<Database, DatabaseError>,
+) -> Result<Arc<Database>, Error> {
+    match panic::catch_unwind(AssertUnwindSafe(open)) {
+        Ok(Ok(database)) => Ok(Arc::new(database)),
+        Ok(Err(error)) => Err(opening_error(place, error)),
+        Err(_) => Err(Error::Corrupt { place, reason: "its structure is inconsistent".into() }),
+    }
 }
 
 fn opening_error(place: String, error: DatabaseError) -> Error {
@@ -118,11 +131,9 @@ impl Disk for FileDisk {
         check_name(name)?;
         let path = self.directory.join(format!("{name}.redb"));
         let file = self.open_file(&path).map_err(|e| io_error(&path, &e))?;
-        Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_file(file)
-            .map(Arc::new)
-            .map_err(|e| opening_error(path.display().to_string(), e))
+        open_guarded(path.display().to_string(), || {
+            Database::builder().set_cache_size(CACHE_BYTES).create_file(file)
+        })
     }
 }
 
@@ -165,11 +176,10 @@ impl Disk for MemoryDisk {
         if file.open.swap(true, Ordering::AcqRel) {
             return Err(Error::Busy { place });
         }
-        Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(MemoryBackend(file))
-            .map(Arc::new)
-            .map_err(|e| opening_error(place, e))
+        open_guarded(place, || {
+            let backend = MemoryBackend(file);
+            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)
+        })
     }
 }
 
@@ -275,7 +285,7 @@ mod tests {
     #[test]
     fn memory() {
         let disk = MemoryDisk::new();
-        holds_a_disks_promises(&disk.clone());
+        holds_a_disks_promises(&disk);
         assert_eq!(read(&disk.open("jobs").unwrap(), 1), Some(20));
     }
 

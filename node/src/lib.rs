@@ -6,10 +6,14 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod catalog;
+pub mod config;
 pub mod coordinator;
 pub mod disk;
 pub mod environment;
 pub mod frames;
+pub mod home;
 pub mod ledger;
 pub mod mesh;
+pub mod project;
+pub mod starter;
 pub mod wallet;

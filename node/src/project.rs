@@ -51,8 +51,8 @@ fn wrong(file: &str, reason: impl Into<String>) -> Error {
 #[derive(Clone, Debug)]
 pub struct Project {
     pub manifest: Manifest,
-    /// The module of a wasm Cargo.
-    pub module: Option<Bytes>,
+    /// The module of a wasm Cargo, else empty.
+    pub module: Bytes,
     pub cases: Vec<Case>,
 }
 
@@ -69,9 +69,9 @@ pub struct Case {
 pub enum Expected {
     /// Exactly these events.
     Events(Vec<serde_json::Value>),
-    /// A `result` with exactly this data, then `done`.
+    /// A `result` with exactly this data, then `done`; `status` and `progress` are left aside.
     Result(serde_json::Value),
-    /// One `error` whose message contains this.
+    /// An `error` at the end whose message contains this.
     Error(String),
 }
 
@@ -165,8 +165,9 @@ impl Project {
             revenue_share_percent: file.revenue_share,
         };
         manifest.validate(&PayoutPolicy::default())?;
-        let cases = source.cases()?.iter().map(|name| read_case(source, name));
-        Ok(Self { manifest, module, cases: cases.collect::<Result<_, _>>()? })
+        let names = source.cases()?;
+        let cases = names.iter().map(|name| read_case(source, name)).collect::<Result<_, _>>()?;
+        Ok(Self { manifest, module, cases })
     }
 }
 
@@ -192,7 +193,7 @@ fn read_schema(source: &impl Source, field: &'static str, name: &str) -> Result<
     Ok(value.to_string())
 }
 
-fn artifact(source: &impl Source, file: &ProjectFile) -> Result<(Artifact, Option<Bytes>), Error> {
+fn artifact(source: &impl Source, file: &ProjectFile) -> Result<(Artifact, Bytes), Error> {
     let field = |name: &str, reason: &str| {
         Err(wrong(FILE, format!("field `{name}`: {reason}")))
     };
@@ -201,7 +202,7 @@ fn artifact(source: &impl Source, file: &ProjectFile) -> Result<(Artifact, Optio
         let limit = usize::try_from(MAX_ARTIFACT_BYTES).unwrap_or(usize::MAX);
         let bytes = source.read(inside("module", name)?, limit)?;
         let (hash, size_bytes) = (ContentId::of(&bytes), bytes.len() as u64);
-        return Ok((Artifact::Module { hash, size_bytes }, Some(bytes)));
+        return Ok((Artifact::Module { hash, size_bytes }, bytes));
     }
     if file.module.is_some() {
         return field("module", "only wasm Cargos have one");
@@ -211,12 +212,13 @@ fn artifact(source: &impl Source, file: &ProjectFile) -> Result<(Artifact, Optio
             return field("container_image", "a container Cargo needs it, and image_digest");
         };
         let (container_image, image_digest) = (image.clone(), digest.clone());
-        return Ok((Artifact::Image { container_image, image_digest }, None));
+        return Ok((Artifact::Image { container_image, image_digest }, Bytes::new()));
     }
     let Some(uri) = file.artifact.clone() else {
         return field("artifact", "a model is hf://owner/repo[:file] or https://…");
     };
-    Ok((Artifact::Model { uri, sha256: file.sha256, task_type: file.task_type.clone() }, None))
+    let (sha256, task_type) = (file.sha256, file.task_type.clone());
+    Ok((Artifact::Model { uri, sha256, task_type }, Bytes::new()))
 }
 
 fn read_case(source: &impl Source, name: &str) -> Result<Case, Error> {

@@ -56,3 +56,45 @@ impl Source for Embedded {
 pub fn starter_cargos() -> Result<Vec<Project>, Error> {
     STARTER.iter().map(Project::from_source).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{environment::TokioExecutor, project};
+    use archipelag_runtimes::wasm::{Config, WasmRuntime};
+    use std::{path::Path, sync::Arc};
+
+    #[test]
+    fn what_is_embedded_is_what_lies_in_the_folders() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("starter");
+        let embedded = starter_cargos().unwrap();
+        let folders = std::fs::read_dir(&root).unwrap().filter_map(Result::ok);
+        let folders = folders.filter(|entry| entry.path().join(FILE).exists()).count();
+        assert_eq!(embedded.len(), folders);
+        for cargo in embedded {
+            let on_disk = Project::load(&root.join(&cargo.manifest.slug)).unwrap();
+            assert_eq!(cargo.manifest, on_disk.manifest);
+            assert_eq!(cargo.module, on_disk.module);
+            assert!(!on_disk.cases.is_empty(), "{} has no cases", cargo.manifest.slug);
+        }
+    }
+
+    /// Every behaviour case of every starter Cargo, in the real runtime.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn all_cases_hold() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("starter");
+        let executor = Arc::new(TokioExecutor(tokio::runtime::Handle::current()));
+        let workers = Arc::new(crate::environment::InlineWorkers(executor));
+        let runtime = WasmRuntime::new(Config::default(), workers).unwrap();
+        for cargo in starter_cargos().unwrap() {
+            let project = Project::load(&root.join(&cargo.manifest.slug)).unwrap();
+            let report = project::check(&project, Some(&runtime)).await.unwrap();
+            assert!(report.problems.is_empty(), "{}: {:?}", project.manifest.slug, report.problems);
+            assert_eq!(report.cases.len(), project.cases.len());
+            for case in &report.cases {
+                let slug = &project.manifest.slug;
+                assert_eq!(case.failure, None, "{slug}/{}", case.name);
+            }
+        }
+    }
+}

@@ -260,6 +260,8 @@ fn check(
 pub struct Ranked<'a> {
     pub candidate: &'a Candidate<'a>,
     scores: Scores,
+    /// Their sum, made once: sorting asks for it often.
+    total: u16,
     tie: u64,
 }
 
@@ -272,7 +274,7 @@ impl Ranked<'_> {
     /// The sum of its factors' points; the highest comes first.
     #[must_use]
     pub fn score(&self) -> u16 {
-        self.scores.total()
+        self.total
     }
 
     /// One line for each factor that this request looks at. `request` is the one that ranked it.
@@ -284,8 +286,10 @@ impl Ranked<'_> {
     /// Best first; among equals by a hash of job and node (rendezvous hashing), so that every node
     /// sees the same order for one job, and each job another.
     fn order(&self, other: &Self) -> Ordering {
-        let last = |r: &Self| (r.tie, r.node(), r.candidate.advert.value.sequence);
-        other.score().cmp(&self.score()).then_with(|| last(self).cmp(&last(other)))
+        let last = |r: &Self| (r.node(), r.candidate.advert.value.sequence);
+        (other.total, self.tie)
+            .cmp(&(self.total, other.tie))
+            .then_with(|| last(self).cmp(&last(other)))
     }
 }
 
@@ -383,11 +387,11 @@ fn score_all<'a>(
     let mut ranking = Ranking::default();
     for candidate in candidates {
         match check(request, candidate, policy, now) {
-            Ok(()) => ranking.ranked.push(Ranked {
-                candidate,
-                scores: Scores::of(request, candidate, &policy.karma),
-                tie: tie::hash(request.tie, candidate.advert.value.node),
-            }),
+            Ok(()) => {
+                let scores = Scores::of(request, candidate, &policy.karma);
+                let tie = tie::hash(request.tie, candidate.advert.value.node);
+                ranking.ranked.push(Ranked { candidate, total: scores.total(), scores, tie });
+            }
             Err(reason) => ranking.excluded.push(Excluded { candidate, reason }),
         }
     }

@@ -9,5 +9,8 @@
 //! [`workers::Workers`], which the caller hands in) and never logs a job's input or output.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+pub mod lines;
 pub mod runtime;
+pub mod schema;
+pub mod wasm;
 pub mod workers;

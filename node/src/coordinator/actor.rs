@@ -38,7 +38,7 @@ pub enum Fatal {
     Store(#[from] store::Error),
     #[error(transparent)]
     Engine(#[from] engine::Fatal),
-    #[error("a step was lost: {0}")]
+    #[error("the work on the next block was lost: {0}")]
     Lost(#[from] workers::Lost),
 }
 
@@ -82,17 +82,6 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// One step. After a failure it notes the reason before it lets go of who waits.
-    fn stepped(mut self, commands: Vec<Command>) -> Result<Self, Fatal> {
-        match self.step(commands) {
-            Ok(()) => Ok(self),
-            Err(fatal) => {
-                self.shared.failure.get_or_init(|| fatal.to_string());
-                Err(fatal)
-            }
-        }
-    }
-
     /// Takes `commands` and does what is due; everything that it acknowledges is durable.
     pub(super) fn step(&mut self, commands: Vec<Command>) -> Result<(), Fatal> {
         let now = crate::mesh::now();
@@ -231,7 +220,7 @@ async fn drive(
             () = core.wait_for_deadline() => {}
         }
         let batch = mem::take(&mut batch);
-        core = workers::run(workers, move || core.stepped(batch)).await??;
+        core = workers::run(workers, move || core.step(batch).map(|()| core)).await??;
     }
     // Nothing is lost without it: the next opening replays the blocks since the last one.
     let head = Arc::clone(&core.head.borrow());

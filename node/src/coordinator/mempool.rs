@@ -207,3 +207,143 @@ impl Mempool {
         refused
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use archipelag_protocol::{
+        amount::Credits,
+        genesis::{Allocation, Genesis, Validator},
+        id::{NodeId, Signature},
+        ledger::{Action, Transaction},
+        policy::Policy,
+        sign::Signed,
+    };
+
+    fn account(index: u8) -> AccountId {
+        AccountId([index; 32])
+    }
+
+    fn state() -> State {
+        let balance = Credits::from_whole(1);
+        State::genesis(Genesis {
+            name: "test".into(),
+            created: Timestamp(0),
+            policy: Policy::default(),
+            accounts: (0..100).map(|i| Allocation { account: account(i), balance }).collect(),
+            treasury: Credits::ZERO,
+            validators: vec![Validator { account: account(0), node: NodeId([0; 32]) }],
+            publishers: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    fn submission(from: u8, nonce: u64, size_bytes: usize) -> Submission {
+        let action = Action::Transfer { to: account(1), amount: Credits::from_micro(1) };
+        let mut id = [from; 32];
+        id[..8].copy_from_slice(&nonce.to_be_bytes());
+        let (signer, signature) = (account(from), Signature([0; 64]));
+        let transaction = Signed { value: Transaction { nonce, action }, signer, signature };
+        Submission { id: TxId(id), transaction, size_bytes }
+    }
+
+    fn order(batch: &[Submission]) -> Vec<(u8, u64)> {
+        batch.iter().map(|s| (s.transaction.signer.0[0], s.transaction.value.nonce)).collect()
+    }
+
+    const NOW: Timestamp = Timestamp(1_000);
+    const ALL: Room = Room { transactions: 10_000, size_bytes: usize::MAX };
+
+    #[test]
+    fn accounts_take_turns_and_nonces_stay_in_order() {
+        let (mut pool, state) = (Mempool::default(), state());
+        for (from, nonce) in [(1, 2), (1, 0), (2, 0), (1, 1), (3, 1), (2, 1)] {
+            pool.add(NOW, &state, submission(from, nonce, 10)).unwrap();
+        }
+        let two = Room { transactions: 2, ..ALL };
+        assert_eq!(order(&pool.take(&state, two)), [(1, 0), (2, 0)]);
+        let mut next = state.clone();
+        next.accounts.get_mut(&account(1)).unwrap().nonce = 1;
+        next.accounts.get_mut(&account(2)).unwrap().nonce = 1;
+        assert!(pool.advance(&next, &[account(1), account(2)].into()).is_empty());
+        assert_eq!(order(&pool.take(&next, ALL)), [(1, 1), (2, 1), (1, 2)]);
+        // The third account's nonce 0 never came.
+        assert_eq!((pool.is_ready(), pool.len()), (false, 1));
+    }
+
+    #[test]
+    fn a_block_takes_no_more_than_fits() {
+        let (mut pool, state) = (Mempool::default(), state());
+        for from in 1..4 {
+            pool.add(NOW, &state, submission(from, 0, 100)).unwrap();
+        }
+        let room = Room { size_bytes: 250, ..ALL };
+        assert_eq!(order(&pool.take(&state, room)), [(1, 0), (2, 0)]);
+        assert!(pool.is_ready());
+    }
+
+    #[test]
+    fn it_is_bounded_by_account_number_and_bytes() {
+        let (mut pool, state) = (Mempool::default(), state());
+        for nonce in 0..MAX_PER_ACCOUNT as u64 {
+            pool.add(NOW, &state, submission(1, nonce, 10)).unwrap();
+        }
+        let more = submission(1, MAX_PER_ACCOUNT as u64, 10);
+        assert_eq!(pool.add(NOW, &state, more), Err(Rejected::Busy));
+        assert_eq!(pool.add(NOW, &state, submission(2, 0, MAX_PENDING_BYTES)), Err(Rejected::Busy));
+        let places = (2..100).flat_map(|from| (0..MAX_PER_ACCOUNT as u64).map(move |n| (from, n)));
+        let mut added = MAX_PER_ACCOUNT;
+        for (from, nonce) in places {
+            added += usize::from(pool.add(NOW, &state, submission(from, nonce, 10)).is_ok());
+        }
+        assert_eq!((added, pool.len()), (MAX_PENDING, MAX_PENDING));
+        while pool.is_ready() {
+            pool.take(&state, ALL);
+        }
+        assert_eq!((pool.len(), pool.size_bytes, pool.accounts.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_nonce_is_taken_once_and_the_refusal_names_the_next_free_one() {
+        let (mut pool, state) = (Mempool::default(), state());
+        for nonce in [0, 1, 3] {
+            pool.add(NOW, &state, submission(1, nonce, 10)).unwrap();
+        }
+        assert_eq!(pool.add(NOW, &state, submission(1, 1, 10)), Ok(()), "the same one again");
+        let other = Submission { id: TxId([77; 32]), ..submission(1, 1, 10) };
+        assert_eq!(pool.add(NOW, &state, other), Err(Rejected::Nonce { expected: 2, found: 1 }));
+        assert_eq!(pool.len(), 3);
+    }
+
+    #[test]
+    fn what_waits_too_long_is_refused_with_the_nonce_that_is_missing() {
+        let (mut pool, state) = (Mempool::default(), state());
+        let late = Timestamp(NOW.0 + 1);
+        pool.add(NOW, &state, submission(1, 5, 10)).unwrap();
+        pool.add(NOW, &state, submission(2, 0, 10)).unwrap();
+        pool.add(late, &state, submission(2, 1, 10)).unwrap();
+        let due = pool.expiry().unwrap();
+        assert!(pool.expire(Timestamp(due.0 - 1), &state).is_empty());
+        let gap = Rejected::Nonce { expected: 0, found: 5 };
+        let refused = [(submission(1, 5, 0).id, gap), (submission(2, 0, 0).id, Rejected::Busy)];
+        assert_eq!(pool.expire(due, &state), refused);
+        assert_eq!(
+            (pool.len(), pool.is_ready(), pool.expiry()),
+            (1, false, Some(late.after_ms(MAX_WAIT_MS)))
+        );
+    }
+
+    #[test]
+    fn what_another_block_used_up_is_refused() {
+        let (mut pool, state) = (Mempool::default(), state());
+        for nonce in 0..3 {
+            pool.add(NOW, &state, submission(1, nonce, 10)).unwrap();
+        }
+        let mut next = state.clone();
+        next.accounts.get_mut(&account(1)).unwrap().nonce = 2;
+        let stale = |found| Rejected::Nonce { expected: 2, found };
+        let refused = [(submission(1, 0, 0).id, stale(0)), (submission(1, 1, 0).id, stale(1))];
+        assert_eq!(pool.advance(&next, &[account(1)].into()), refused);
+        assert_eq!(order(&pool.take(&next, ALL)), [(1, 2)]);
+    }
+}

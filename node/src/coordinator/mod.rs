@@ -41,6 +41,7 @@ use sha2::{Digest, Sha256};
 use solo::Solo;
 use std::{
     collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -86,7 +87,13 @@ pub struct Coordinator {
 type Opened = (Arc<Store>, Head, Box<dyn Engine>);
 
 fn open(genesis: Genesis, key: SecretKey, disk: &dyn Disk) -> Result<Opened, Error> {
-    let (store, state) = Store::open(disk.open(store::NAME)?, genesis)?;
+    let database = disk.open(store::NAME)?;
+    // The database library panics on some damage that it meets while reading.
+    let read = AssertUnwindSafe(|| Store::open(database, genesis));
+    let (store, state) = panic::catch_unwind(read).unwrap_or_else(|_| {
+        let reason = "its structure is inconsistent".into();
+        Err(StoreError::Corrupt { height: 0, reason })
+    })?;
     let state = Arc::new(state);
     let engine = Box::new(Solo::new(key, Arc::clone(&state))?);
     let root = state.root()?;
@@ -252,10 +259,15 @@ impl Coordinator {
         }
         match tokio::time::timeout(SUBMIT_WAIT, answered).await {
             Ok(Ok(receipt)) => Ok(Response::Submitted(receipt)),
-            Ok(Err(_)) => Err(self.stopped()),
+            Ok(Err(_)) => {
+                // The task lets go of its submitters first and says why it ended then.
+                self.commands.closed().await;
+                Err(self.stopped())
+            }
             Err(_) => {
                 let waited = SUBMIT_WAIT.as_secs();
-                let reason = format!("no block took transaction {id} within {waited} s; send it again");
+                let reason =
+                    format!("no block took transaction {id} within {waited} s; send it again");
                 Ok(Response::Unavailable(reason))
             }
         }

@@ -35,11 +35,17 @@ const SNAPSHOTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("snapsho
 /// Why the store can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Error {
-    #[error("the ledger on this disk is network {stored}, not {expected}: use another --home, or the genesis document that belongs to it")]
+    #[error(
+        "the ledger on this disk is network {stored}, not {expected}: use another --home, or the genesis document that belongs to it"
+    )]
     OtherNetwork { stored: NetworkId, expected: NetworkId },
-    #[error("the ledger on this disk is corrupt at height {height}: {reason}; restore it from a backup, or move it away to start without what it held")]
+    #[error(
+        "the ledger on this disk is corrupt at height {height}: {reason}; restore it from a backup, or move it away to start without what it held"
+    )]
     Corrupt { height: u64, reason: String },
-    #[error("the ledger's disk failed: {0}; nothing was acknowledged that it does not hold; check the space left and the hardware, then start again")]
+    #[error(
+        "the ledger's disk failed: {0}; nothing was acknowledged that it does not hold; check the space left and the hardware, then start again"
+    )]
     Failed(String),
     #[error(transparent)]
     Codec(#[from] codec::Error),
@@ -159,7 +165,8 @@ impl Store {
         }
         while state.height < last {
             let height = state.height + 1;
-            let next = self.block(height)?.ok_or_else(|| corrupt(height, "the block is missing"))?;
+            let next =
+                self.block(height)?.ok_or_else(|| corrupt(height, "the block is missing"))?;
             state = follow(&state, &next).map_err(|e| corrupt(height, e))?;
             seen(&next, last)?;
         }
@@ -257,7 +264,10 @@ impl Store {
                 let id = transaction::id(signed)?;
                 let expected = TransactionReceipt { transaction: id, height, outcome: Ok(()) };
                 if self.receipt(id)? != Some(expected) {
-                    return Err(corrupt(height, format!("the receipt of {id} is not this block's")));
+                    return Err(corrupt(
+                        height,
+                        format!("the receipt of {id} is not this block's"),
+                    ));
                 }
             }
             progress(Progress { height, last });

@@ -77,7 +77,8 @@ struct LaneBook {
 
 impl LaneBook {
     fn covered(&self) -> Credits {
-        self.voucher.as_ref().map_or(self.base.cumulative, |v| v.value.cumulative)
+        let best = self.voucher.as_ref().map_or(Credits::ZERO, |v| v.value.cumulative);
+        best.max(self.base.cumulative)
     }
 
     /// What the payer has certainly agreed to.
@@ -402,12 +403,18 @@ impl Reservation {
         Ok(false)
     }
 
-    /// Takes a voucher that pays for the work so far, which costs `due`.
+    /// Takes a voucher that pays for the work so far, of which `due` was asked for; `None` when
+    /// nothing was.
     ///
     /// # Errors
     /// What is wrong with it, or that it does not cover `due`.
-    pub(super) fn advance(&mut self, voucher: &SignedVoucher, due: Credits) -> Result<(), String> {
+    pub(super) fn advance(
+        &mut self,
+        voucher: &SignedVoucher,
+        due: Option<Credits>,
+    ) -> Result<(), String> {
         self.accept(voucher)?;
+        let Some(due) = due else { return Ok(()) };
         let advanced = self.advanced;
         self.with_lane(|_, lane| {
             let others = lane.owed().saturating_sub(advanced);

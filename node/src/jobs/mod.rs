@@ -26,8 +26,7 @@ pub use record::{Head, Job, Status, Usage};
 pub use submitter::{Accounts, NodeSubmitter, Started, Submitter, Workload};
 
 use crate::{consumer, disk};
-use archipelag_protocol::{id::CargoId, time::Timestamp};
-use std::time::SystemTime;
+use archipelag_protocol::id::CargoId;
 use thiserror::Error;
 
 /// Bounds of a job book.
@@ -105,11 +104,5 @@ pub enum OpenError {
 /// every JSON reader holds it exactly.
 #[must_use]
 pub fn workload_id(cargo: CargoId) -> u64 {
-    cargo.0[..6].iter().fold(0, |id, byte| id << 8 | u64::from(*byte))
-}
-
-/// The wall clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    cargo.0[..6].iter().fold(0, |id, byte| (id << 8) | u64::from(*byte))
 }

@@ -151,8 +151,8 @@ fn commit(database: &Database, ops: &[Op]) -> Result<(), redb::Error> {
                     heads.remove(&job.0)?;
                     inputs.remove(&job.0)?;
                     outputs.remove(&job.0)?;
-                    let all = &event_key(*job, 0)..=&event_key(*job, u64::MAX);
-                    events.retain_in::<&[u8; 24], _>(all, |_, _| false)?;
+                    let (first, last) = (event_key(*job, 0), event_key(*job, u64::MAX));
+                    events.retain_in::<&[u8; 24], _>(&first..=&last, |_, _| false)?;
                 }
                 Op::Claim(key, claim) => {
                     claims.insert(&key.to_bytes(), &*encode(claim)?)?;

@@ -33,8 +33,11 @@ pub fn create(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         wrong(&shown, "the folder's name becomes the slug: 1 to 64 lower-case letters, digits and inner hyphens")
     })?;
     match fs::read_dir(folder) {
-        Ok(mut entries) if entries.next().is_some() => return Err(wrong(&shown, "not empty")),
-        Ok(_) => {}
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                return Err(wrong(&shown, "not empty"));
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(io(folder)(error)),
     }

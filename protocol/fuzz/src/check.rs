@@ -302,7 +302,8 @@ pub fn query_response(bytes: &[u8]) -> bool {
         Response::Entry(Some(entry)) => drop(entry.verify(world.network, &world.genesis)),
         Response::Catalog(items) => {
             for item in items {
-                item.counters.avg_execution_time_ms();
+                let counters = &item.counters;
+                assert!(counters.avg_execution_time_ms() <= counters.execution_ms);
                 drop(item.entry.verify(world.network, &world.genesis));
             }
         }

@@ -282,6 +282,7 @@ pub fn frames_to_island() -> Vec<Vec<u8>> {
         input_bytes: 2,
         price_max: Credits::from_whole(1),
         issued: NOW,
+        started: NOW,
         expires: NOW.after_ms(30_000),
     };
     let offer = WORLD.consumer.seal(WORLD.network, offer).unwrap();

@@ -48,7 +48,6 @@ fn config(jobs_max: u32, pooled: bool) -> Config {
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
         .wasm_memory64(false)
-        .wasm_threads(false)
         .max_wasm_stack(STACK_BYTES_MAX)
         .async_stack_size(2 * STACK_BYTES_MAX)
         // Frames would name a publisher's functions in messages, and cost time at each trap.

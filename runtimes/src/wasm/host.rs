@@ -193,7 +193,7 @@ impl CallHookHandler<Host> for Cooperate {
         _store: StoreContextMut<'_, Host>,
         event: CallHook,
     ) -> wasmtime::Result<()> {
-        if event == CallHook::ReturningFromHost {
+        if matches!(event, CallHook::ReturningFromHost) {
             tokio::task::coop::consume_budget().await;
         }
         Ok(())

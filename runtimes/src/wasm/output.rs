@@ -139,10 +139,12 @@ impl Pollable for Stdout {
             let mut drained = pin!(self.0.drained.notified());
             drained.as_mut().enable();
             if self.state().queue.is_empty() {
-                return;
+                break;
             }
             drained.await;
         }
+        // A long write is many of these: the Cargo must be stoppable between them.
+        tokio::task::coop::consume_budget().await;
     }
 }
 

@@ -251,7 +251,7 @@ fn genesis_is_checked_and_mints_what_it_says() {
     assert_eq!(world.state.minted, whole(1_106));
     world.state.check_conservation().unwrap();
     assert_eq!(world.state.accounts[&account(STRANGER)].tier, PublisherTier::Verified);
-    let mut broken = world.state.clone();
+    let mut broken = world.state;
     broken.treasury = whole(101);
     let sums = broken.check_conservation().unwrap_err();
     assert_eq!((sums.minted, sums.found), (1_106_000_000, 1_107_000_000));

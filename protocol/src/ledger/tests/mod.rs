@@ -7,7 +7,7 @@ mod random;
 mod receipts;
 
 use super::{
-    Action, Rejected, SignedTransaction, State, Transaction, block,
+    Action, Rejected, SignedTransaction, State, Transaction,
     transaction::{self, decode, to_bytes},
 };
 use crate::{

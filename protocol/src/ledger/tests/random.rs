@@ -63,7 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(from, to, amount)| Step::Transfer { from, to, amount }),
         3 => (who.clone(), who.clone(), amount.clone(), 1_u64..20_000)
             .prop_map(|(from, to, cap, life_ms)| Step::Open { from, to, cap, life_ms }),
-        1 => (who.clone(), hold.clone(), amount.clone())
+        3 => (who.clone(), hold.clone(), amount.clone())
             .prop_map(|(from, hold, amount)| Step::TopUp { from, hold, amount }),
         6 => (hold.clone(), 0_u16..3, 0_u64..6, amount.clone())
             .prop_map(|(hold, lane, nonce, amount)| Step::Redeem { hold, lane, nonce, amount }),
@@ -178,7 +178,7 @@ fn seal(world: &mut World, after_ms: u64, candidates: Vec<SignedTransaction>) {
     check(&applied);
     assert!(applied.apply(&block).is_err(), "a block was applied twice");
     if executed > 0 {
-        let mut changed = block.clone();
+        let mut changed = block;
         changed.transactions[executed - 1].signature = Signature([1; 64]);
         assert!(world.state.apply(&changed).is_err());
         changed.transactions.pop();

@@ -1,0 +1,473 @@
+//! Holds that this node's Consumers have open, one per payer and Island, and the vouchers on them.
+//!
+//! Opening or topping up waits for a block; everything else here is memory and a signature. The
+//! amounts of one hold are changed under one lock, so vouchers rise whatever order jobs end in.
+
+use super::{
+    metrics::{Metrics, add},
+    store::{Change, Closing, Found, HoldRecord, Pair, Store},
+};
+use crate::{
+    ledger,
+    mesh::now,
+    services::{Bank, lock},
+};
+use archipelag_protocol::{
+    amount::Credits,
+    codec,
+    id::{AccountId, ContentId, HoldId, NetworkId},
+    ledger::{Action, Rejected, state::hold_of},
+    payment::{Lane, SignedVoucher, Voucher},
+    policy::PaymentPolicy,
+    time::Timestamp,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+use thiserror::Error;
+
+/// Payer and Island pairs in use at a time.
+const MAX_PAIRS: usize = 1 << 14;
+
+/// Why a job's price can't be reserved.
+#[derive(Clone, Debug, Error)]
+pub(super) enum Error {
+    #[error("{required} credits needed, {available} available")]
+    Credits { required: Credits, available: Credits },
+    #[error("the ledger: {0}")]
+    Ledger(String),
+    #[error("{MAX_PAIRS} holds are in use on this node")]
+    TooMany,
+}
+
+impl From<ledger::Error> for Error {
+    fn from(error: ledger::Error) -> Self {
+        Self::Ledger(error.to_string())
+    }
+}
+
+/// One hold and its lane.
+#[derive(Debug)]
+pub(super) struct OpenHold {
+    pub(super) hold: HoldId,
+    lane: Lane,
+    expires: Timestamp,
+    earlier: Credits,
+    amounts: Mutex<Amounts>,
+}
+
+#[derive(Debug)]
+struct Amounts {
+    cap: Credits,
+    /// What the Island may take in this lane by now: receipts, and advances to running jobs.
+    committed: Credits,
+    /// The most that running jobs may still cost.
+    reserved: Credits,
+    nonce: u64,
+    voucher: Option<SignedVoucher>,
+    /// The ledger has not been asked about this hold since the start, or the Island refused it.
+    doubtful: bool,
+}
+
+impl Amounts {
+    fn signed(&self) -> Credits {
+        self.voucher.as_ref().map_or(Credits::ZERO, |v| v.value.cumulative)
+    }
+}
+
+impl OpenHold {
+    fn new(record: HoldRecord, doubtful: bool) -> Self {
+        Self {
+            hold: record.hold,
+            lane: record.lane,
+            expires: record.expires,
+            earlier: record.earlier,
+            amounts: Mutex::new(Amounts {
+                cap: record.cap,
+                committed: Credits::ZERO,
+                reserved: Credits::ZERO,
+                nonce: record.nonce,
+                voucher: None,
+                doubtful,
+            }),
+        }
+    }
+
+    pub(super) fn record(&self) -> HoldRecord {
+        let amounts = lock(&self.amounts);
+        HoldRecord {
+            hold: self.hold,
+            cap: amounts.cap,
+            expires: self.expires,
+            lane: self.lane,
+            nonce: amounts.nonce,
+            signed: amounts.signed().max(amounts.committed),
+            earlier: self.earlier,
+        }
+    }
+
+    fn room(&self, amounts: &Amounts) -> Credits {
+        let used = amounts.committed.saturating_add(amounts.reserved).max(amounts.signed());
+        amounts.cap.saturating_sub(used.saturating_add(self.earlier))
+    }
+}
+
+/// One payer's hold with one Island. Opening and topping up take turns.
+#[derive(Debug, Default)]
+struct Slot {
+    opening: tokio::sync::Mutex<()>,
+    current: Mutex<Option<Arc<OpenHold>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Holds {
+    network: NetworkId,
+    policy: PaymentPolicy,
+    pub(super) store: Store,
+    metrics: Arc<Metrics>,
+    slots: Mutex<BTreeMap<Pair, Arc<Slot>>>,
+    closing: Mutex<BTreeMap<HoldId, Closing>>,
+}
+
+impl Holds {
+    pub(super) fn new(
+        network: NetworkId,
+        policy: PaymentPolicy,
+        store: Store,
+        metrics: Arc<Metrics>,
+        found: Found,
+    ) -> Self {
+        let slots = found.holds.into_iter().map(|(pair, record)| {
+            let current = Mutex::new(Some(Arc::new(OpenHold::new(record, true))));
+            (pair, Arc::new(Slot { current, ..Slot::default() }))
+        });
+        let closing = found.closing.into_iter().map(|closing| (closing.hold, closing));
+        Self {
+            network,
+            policy,
+            store,
+            metrics,
+            slots: Mutex::new(slots.collect()),
+            closing: Mutex::new(closing.collect()),
+        }
+    }
+
+    /// What is reserved for `island` already and free for a new job.
+    pub(super) fn room(&self, payer: AccountId, island: AccountId) -> Credits {
+        let slot = lock(&self.slots).get(&(payer, island)).cloned();
+        let Some(hold) = slot.and_then(|slot| lock(&slot.current).clone()) else {
+            return Credits::ZERO;
+        };
+        let amounts = lock(&hold.amounts);
+        if amounts.doubtful { Credits::ZERO } else { hold.room(&amounts) }
+    }
+
+    fn slot(&self, pair: Pair) -> Result<Arc<Slot>, Error> {
+        let mut slots = lock(&self.slots);
+        if slots.len() >= MAX_PAIRS && !slots.contains_key(&pair) {
+            slots.retain(|_, slot| lock(&slot.current).is_some());
+        }
+        if slots.len() >= MAX_PAIRS && !slots.contains_key(&pair) {
+            return Err(Error::TooMany);
+        }
+        Ok(slots.entry(pair).or_default().clone())
+    }
+
+    /// Reserves `price_max` for a job on `island` that may last until `until`. Costs nothing but
+    /// memory when a hold with room is open; else opens one or tops it up, which waits for a block.
+    ///
+    /// # Errors
+    /// When credits or the ledger are missing.
+    pub(super) async fn reserve(
+        &self,
+        bank: &Arc<dyn Bank>,
+        island: AccountId,
+        price_max: Credits,
+        until: Timestamp,
+    ) -> Result<Reservation, Error> {
+        let pair = (bank.key().account(), island);
+        let slot = self.slot(pair)?;
+        if let Some(reservation) = self.try_reserve(&slot, island, price_max, until) {
+            return Ok(reservation);
+        }
+        let _turn = slot.opening.lock().await;
+        // Somebody else may have mended it while this job waited.
+        if let Some(reservation) = self.try_reserve(&slot, island, price_max, until) {
+            return Ok(reservation);
+        }
+        self.mend(&slot, pair, bank, price_max, until).await?;
+        self.try_reserve(&slot, island, price_max, until)
+            .ok_or_else(|| Error::Ledger("the hold has no room although it was mended".into()))
+    }
+
+    fn try_reserve(
+        &self,
+        slot: &Slot,
+        island: AccountId,
+        price_max: Credits,
+        until: Timestamp,
+    ) -> Option<Reservation> {
+        let hold = lock(&slot.current).clone()?;
+        let mut amounts = lock(&hold.amounts);
+        if amounts.doubtful || hold.expires < until || hold.room(&amounts) < price_max {
+            return None;
+        }
+        amounts.reserved = amounts.reserved.saturating_add(price_max);
+        drop(amounts);
+        let (network, window_ms) = (self.network, self.policy.dispute_window_ms);
+        let advanced = Credits::ZERO;
+        Some(Reservation { hold, island, network, window_ms, price_max, advanced })
+    }
+
+    /// Makes room for `price_max` until `until`.
+    async fn mend(
+        &self,
+        slot: &Slot,
+        pair: Pair,
+        bank: &Arc<dyn Bank>,
+        price_max: Credits,
+        until: Timestamp,
+    ) -> Result<(), Error> {
+        let current = lock(&slot.current).clone();
+        if let Some(hold) = current {
+            let usable = hold.expires >= until && self.check(&hold, bank).await?;
+            if usable && self.top_up(&hold, pair, bank, price_max).await? {
+                return Ok(());
+            }
+            *lock(&slot.current) = None;
+            let (hold, due) = (hold.hold, now());
+            let closing = Closing { hold, payer: pair.0, due };
+            lock(&self.closing).insert(hold, closing);
+            self.store.write(Change::Closing(closing)).await;
+            self.store.write(Change::NoHold(pair, hold)).await;
+        }
+        let hold = self.open(pair, bank, price_max).await?;
+        *lock(&slot.current) = Some(hold);
+        Ok(())
+    }
+
+    /// Asks the ledger about a doubtful hold. False when it can't be used any more.
+    async fn check(&self, hold: &OpenHold, bank: &Arc<dyn Bank>) -> Result<bool, Error> {
+        if !lock(&hold.amounts).doubtful {
+            return Ok(true);
+        }
+        let Some(found) = bank.hold(hold.hold).await? else { return Ok(false) };
+        let usable = found.closes.is_none() && found.expires > now();
+        let mut amounts = lock(&hold.amounts);
+        amounts.cap = found.cap;
+        amounts.doubtful = !usable;
+        Ok(usable)
+    }
+
+    /// Adds what is missing. False when the ledger wants another hold instead.
+    async fn top_up(
+        &self,
+        hold: &Arc<OpenHold>,
+        pair: Pair,
+        bank: &Arc<dyn Bank>,
+        price_max: Credits,
+    ) -> Result<bool, Error> {
+        let room = hold.room(&lock(&hold.amounts));
+        let missing = price_max.saturating_sub(room);
+        if missing == Credits::ZERO {
+            return Ok(true);
+        }
+        let balance = bank.balance().await?;
+        if balance < missing {
+            let available = balance.saturating_add(room);
+            return Err(Error::Credits { required: price_max, available });
+        }
+        let amount = missing.max(self.policy.hold_default).min(balance);
+        match bank.send(Action::TopUp { hold: hold.hold, amount }).await {
+            Ok(_) => {}
+            Err(ledger::Error::Rejected(Rejected::NoHold(_) | Rejected::Field { .. })) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let mut amounts = lock(&hold.amounts);
+        amounts.cap = amounts.cap.saturating_add(amount);
+        drop(amounts);
+        self.store.write(Change::Hold(pair, hold.clone())).await;
+        Ok(true)
+    }
+
+    async fn open(
+        &self,
+        pair: Pair,
+        bank: &Arc<dyn Bank>,
+        price_max: Credits,
+    ) -> Result<Arc<OpenHold>, Error> {
+        let balance = bank.balance().await?;
+        if balance < price_max {
+            return Err(Error::Credits { required: price_max, available: balance });
+        }
+        let cap = price_max.max(self.policy.hold_default).min(balance);
+        if cap == Credits::ZERO {
+            let required = Credits::from_micro(1);
+            return Err(Error::Credits { required, available: balance });
+        }
+        let expires = now().after_ms(self.policy.hold_life_ms);
+        let receipt = bank.send(Action::OpenHold { payee: pair.1, cap, expires }).await?;
+        add(&self.metrics.holds_opened, 1);
+        let hold = hold_of(receipt.transaction);
+        let (nonce, signed, earlier) = (0, Credits::ZERO, Credits::ZERO);
+        let record = HoldRecord { hold, cap, expires, lane: 0, nonce, signed, earlier };
+        let hold = Arc::new(OpenHold::new(record, false));
+        // A hold that is not on disk would be forgotten by a crash, with the credits in it.
+        self.store.write(Change::Hold(pair, hold.clone())).await;
+        self.store.flush().await;
+        Ok(hold)
+    }
+
+    /// Whether a hold of `payer` waits to be closed.
+    pub(super) fn has_closing(&self, payer: AccountId, now: Timestamp) -> bool {
+        lock(&self.closing).values().any(|c| c.payer == payer && c.due <= now)
+    }
+
+    /// Tells the ledger to close what is due: first to start the dispute window, then to give back
+    /// what is left.
+    pub(super) async fn close_due(&self, bank: &Arc<dyn Bank>) {
+        let (payer, now) = (bank.key().account(), now());
+        let due: Vec<HoldId> = {
+            let mut closing = lock(&self.closing);
+            let mine = closing.values_mut().filter(|c| c.payer == payer && c.due <= now);
+            mine.map(|c| {
+                // The next attempt, whatever becomes of this one.
+                c.due = now.after_ms(self.policy.dispute_window_ms.saturating_add(1_000));
+                c.hold
+            })
+            .collect()
+        };
+        for hold in due {
+            let sent = bank.send(Action::CloseHold { hold }).await;
+            let over = match (sent, bank.hold(hold).await) {
+                (Err(ledger::Error::Rejected(Rejected::NoHold(_))), _) | (_, Ok(None)) => true,
+                (Err(error), _) => {
+                    tracing::debug!(%hold, %error, "consumer.close_hold");
+                    false
+                }
+                _ => false,
+            };
+            let closing = lock(&self.closing).get(&hold).copied();
+            match closing {
+                Some(_) if over => {
+                    lock(&self.closing).remove(&hold);
+                    self.store.write(Change::Closed(hold)).await;
+                }
+                Some(closing) => self.store.write(Change::Closing(closing)).await,
+                None => {}
+            }
+        }
+    }
+}
+
+/// A job's part of a hold. Dropping it gives back what was reserved; what was paid in advance stays
+/// paid.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    hold: Arc<OpenHold>,
+    island: AccountId,
+    network: NetworkId,
+    window_ms: u64,
+    price_max: Credits,
+    advanced: Credits,
+}
+
+impl Reservation {
+    pub(super) fn hold(&self) -> HoldId {
+        self.hold.hold
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        self.hold.lane
+    }
+
+    /// The Island refused the hold: the ledger is asked before it is used again.
+    pub(super) fn doubt(&self) {
+        lock(&self.hold.amounts).doubtful = true;
+    }
+
+    pub(super) fn change(&self, payer: AccountId) -> Change {
+        Change::Hold((payer, self.island), self.hold.clone())
+    }
+
+    /// A voucher that pays `due` for this job so far.
+    ///
+    /// # Errors
+    /// When it can't be encoded.
+    pub(super) fn advance(
+        &mut self,
+        bank: &dyn Bank,
+        due: Credits,
+        digest: ContentId,
+    ) -> Result<SignedVoucher, codec::Error> {
+        let due = due.max(self.advanced);
+        let voucher = self.pay(bank, due, digest)?;
+        self.advanced = due;
+        Ok(voucher)
+    }
+
+    /// The voucher that covers a receipt of `price`, which ends the job.
+    ///
+    /// # Errors
+    /// When it can't be encoded.
+    pub(super) fn settle(
+        &mut self,
+        bank: &dyn Bank,
+        price: Credits,
+        digest: ContentId,
+    ) -> Result<Option<SignedVoucher>, codec::Error> {
+        if price == Credits::ZERO {
+            let mut amounts = lock(&self.hold.amounts);
+            amounts.committed = amounts.committed.saturating_sub(self.advanced);
+            drop(amounts);
+            self.advanced = Credits::ZERO;
+            return Ok(None);
+        }
+        let voucher = self.pay(bank, price, digest)?;
+        // It is the receipt's now, and never given back.
+        self.advanced = price;
+        Ok(Some(voucher))
+    }
+
+    /// Sets this job's part to `price` and signs when that is more than was ever signed.
+    fn pay(
+        &self,
+        bank: &dyn Bank,
+        price: Credits,
+        digest: ContentId,
+    ) -> Result<SignedVoucher, codec::Error> {
+        let mut amounts = lock(&self.hold.amounts);
+        let others = amounts.committed.saturating_sub(self.advanced);
+        let committed = others.saturating_add(price);
+        if let Some(voucher) = amounts.voucher.clone().filter(|v| v.value.cumulative >= committed) {
+            amounts.committed = committed;
+            return Ok(voucher);
+        }
+        // The clock is a floor, so that nonces rise over a restart that lost the last ones.
+        let nonce = amounts.nonce.saturating_add(1).max(now().0.saturating_mul(1000));
+        let voucher = Voucher {
+            hold: self.hold.hold,
+            payee: self.island,
+            lane: self.hold.lane,
+            nonce,
+            cumulative: committed,
+            metering_digest: digest,
+            expires: self.hold.expires.after_ms(self.window_ms),
+        };
+        let signed = bank.key().seal(self.network, voucher)?;
+        amounts.committed = committed;
+        amounts.nonce = nonce;
+        amounts.voucher = Some(signed.clone());
+        Ok(signed)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut amounts = lock(&self.hold.amounts);
+        amounts.reserved = amounts.reserved.saturating_sub(self.price_max);
+    }
+}
