@@ -8,12 +8,14 @@
 mod files;
 
 use archipelag_protocol::{genesis::Genesis, id::NetworkId, sign::SecretKey};
-use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, identity::Keypair};
 use std::{
+    fmt,
     fs::{self, File, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 use thiserror::Error;
 
@@ -27,6 +29,7 @@ const API_KEY: &str = "api.key";
 const CONFIG: &str = "config.toml";
 const GENESIS: &str = "genesis.cbor";
 const HTTP_ADDRESS: &str = "http.addr";
+const MESH_ADDRESS: &str = "mesh.addr";
 const LOCK: &str = "lock";
 
 /// Why the home directory can't be used.
@@ -208,23 +211,21 @@ impl Home {
     /// # Errors
     /// [`Error::Running`] with the process that has it.
     pub fn lock(&self) -> Result<Lock, Error> {
-        let path = self.file(LOCK);
-        let io = |reason| Error::Io { path: path.clone(), reason };
-        let mut file = files::open_secret(&path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // Only for the message: an unreadable one leaves it out.
-                let _read = file.take(16).read_to_string(&mut pid);
-                return Err(Error::Running { path: self.0.clone(), pid: pid.trim().parse().ok() });
-            }
-            Err(TryLockError::Error(reason)) => return Err(io(reason)),
+        match lock_file(&self.file(LOCK))? {
+            Ok(lock) => Ok(lock),
+            Err(pid) => Err(Error::Running { path: self.0.clone(), pid }),
         }
-        file.set_len(0).map_err(io)?;
-        file.rewind().map_err(io)?;
-        writeln!(file, "{}", std::process::id()).map_err(io)?;
-        Ok(Lock(file))
+    }
+
+    /// Where Consumers without a node keep their holds, claimed; `None` while another process of
+    /// this home has it.
+    ///
+    /// # Errors
+    /// When it can't be created.
+    pub fn light_directory(&self, network: NetworkId) -> Result<Option<(PathBuf, Lock)>, Error> {
+        let path = self.network_directory(network)?.join("light");
+        files::create_directory(&path)?;
+        Ok(lock_file(&path.join(LOCK))?.ok().map(|lock| (path, lock)))
     }
 
     /// Where the running node answers HTTP; `None` when none has said so.
@@ -232,35 +233,71 @@ impl Home {
     /// # Errors
     /// When the file can't be read or is malformed.
     pub fn http_address(&self) -> Result<Option<SocketAddr>, Error> {
-        let path = self.file(HTTP_ADDRESS);
-        let Some(text) = files::read_text(&path)? else { return Ok(None) };
-        let address = text.trim().parse();
-        address
-            .map(Some)
-            .map_err(|e| Error::Malformed { path, reason: format!("{e}; delete the file") })
+        self.address(HTTP_ADDRESS)
     }
 
-    /// Says where this node answers HTTP.
+    /// Where the running node is dialled, `/p2p/<peer>` included; `None` when none has said so.
+    ///
+    /// # Errors
+    /// When the file can't be read or is malformed.
+    pub fn mesh_address(&self) -> Result<Option<Multiaddr>, Error> {
+        self.address(MESH_ADDRESS)
+    }
+
+    fn address<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<Option<T>, Error> {
+        let path = self.file(name);
+        let Some(text) = files::read_text(&path)? else { return Ok(None) };
+        let malformed = |e: T::Err| Error::Malformed { path, reason: format!("{e}; delete the file") };
+        text.trim().parse().map(Some).map_err(malformed)
+    }
+
+    /// Says where this node can be reached, for the command line.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn write_http_address(&self, address: SocketAddr) -> Result<(), Error> {
-        files::write(&self.file(HTTP_ADDRESS), format!("{address}\n").as_bytes())
+    pub fn write_addresses(&self, http: SocketAddr, mesh: Option<&Multiaddr>) -> Result<(), Error> {
+        if let Some(mesh) = mesh {
+            files::write(&self.file(MESH_ADDRESS), format!("{mesh}\n").as_bytes())?;
+        }
+        files::write(&self.file(HTTP_ADDRESS), format!("{http}\n").as_bytes())
     }
 
-    /// Takes back what [`Home::write_http_address`] said.
+    /// Takes back what [`Home::write_addresses`] said.
     ///
     /// # Errors
-    /// When the file is there and can't be removed.
-    pub fn remove_http_address(&self) -> Result<(), Error> {
-        let path = self.file(HTTP_ADDRESS);
-        match fs::remove_file(&path) {
-            Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
-                Err(Error::Io { path, reason })
+    /// When a file is there and can't be removed.
+    pub fn remove_addresses(&self) -> Result<(), Error> {
+        for name in [HTTP_ADDRESS, MESH_ADDRESS] {
+            let path = self.file(name);
+            match fs::remove_file(&path) {
+                Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Io { path, reason });
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
+}
+
+/// The lock, or the process that has it.
+fn lock_file(path: &Path) -> Result<Result<Lock, Option<u32>>, Error> {
+    let io = |reason| Error::Io { path: path.to_owned(), reason };
+    let mut file = files::open_secret(path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Only for a message: an unreadable one leaves it out.
+            let _read = file.take(16).read_to_string(&mut pid);
+            return Ok(Err(pid.trim().parse().ok()));
+        }
+        Err(TryLockError::Error(reason)) => return Err(io(reason)),
+    }
+    file.set_len(0).map_err(io)?;
+    file.rewind().map_err(io)?;
+    writeln!(file, "{}", std::process::id()).map_err(io)?;
+    Ok(Ok(Lock(file)))
 }
 
 fn random() -> Result<[u8; 32], Error> {
@@ -271,6 +308,17 @@ fn random() -> Result<[u8; 32], Error> {
 
 fn hex(bytes: &[u8; 32]) -> String {
     archipelag_protocol::id::ContentId(*bytes).to_string()
+}
+
+/// Makes a new account and keeps its key in `path`, which must not exist.
+///
+/// # Errors
+/// When it exists or can't be written.
+pub fn new_account(path: &Path) -> Result<SecretKey, Error> {
+    if path.exists() {
+        return Err(Error::Malformed { path: path.to_owned(), reason: "it exists already".into() });
+    }
+    seed_file(path, "An account").map(SecretKey::from_seed)
 }
 
 /// Reads a seed, or draws one and writes it.

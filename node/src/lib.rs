@@ -5,15 +5,24 @@
 //! its transport, disk, executor and worker pool from an [`environment::Environment`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+pub mod bench;
 pub mod catalog;
 pub mod config;
+pub mod consumer;
 pub mod coordinator;
 pub mod disk;
 pub mod environment;
 pub mod frames;
 pub mod home;
+pub mod island;
+mod job_stream;
+#[cfg(test)]
+mod job_tests;
 pub mod ledger;
 pub mod mesh;
+pub mod node;
 pub mod project;
+pub mod services;
 pub mod starter;
 pub mod wallet;
+mod write_behind;

@@ -24,9 +24,11 @@ use archipelag_protocol::{
     query::{Request, Response},
 };
 use archipelag_runtimes::runtime::Runtime;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, mpsc};
 
+/// How long a stopping Island may take to settle.
+const SETTLE_WAIT: Duration = Duration::from_secs(3);
 /// Queries of other nodes that are answered at a time.
 const MAX_ANSWERING: usize = 64;
 
@@ -78,7 +80,7 @@ impl Node {
             let node = mesh::identity::node_of(identity.node.public().to_peer_id());
             check_validator(&genesis, &key, node)?;
             let config = coordinator::Config::alone((*genesis).clone(), key);
-            Some(Coordinator::start(config, &*disk, workers.clone(), &tasks).await?)
+            Some(Coordinator::start(config, disk.clone(), workers.clone(), &tasks).await?)
         } else {
             None
         };
@@ -109,20 +111,15 @@ impl Node {
         )?;
         let island = match settings.island {
             Some(config) => {
-                let island = Island::start(
-                    config,
-                    island::Parts {
-                        routes: Arc::new(mesh.clone()),
-                        cargos: Arc::new(catalog.clone()),
-                        bank: Arc::new(operator.clone()),
-                        runtimes,
-                        genesis,
-                        node: mesh.node(),
-                    },
-                    &*disk,
-                    workers,
-                    &tasks,
-                )?;
+                let parts = island::Parts {
+                    node: mesh.node(),
+                    genesis,
+                    bank: Arc::new(operator.clone()),
+                    routes: Arc::new(mesh.clone()),
+                    cargos: Arc::new(catalog.clone()),
+                    runtimes,
+                };
+                let island = Island::start(config, parts, &*disk, workers, &tasks)?;
                 island.serve(mesh.accept(mesh::Protocol::Job));
                 Some(island)
             }
@@ -153,8 +150,13 @@ impl Node {
         }
     }
 
-    /// Stops everything, settling what is due first.
+    /// Stops everything; the Island settles first what it earned, if that goes quickly.
     pub async fn stop(&self) {
+        if let Some(island) = &self.island {
+            if tokio::time::timeout(SETTLE_WAIT, island.stop()).await.is_err() {
+                tracing::warn!("node.stop: what the Island earned is settled after the next start");
+            }
+        }
         self.tasks.stop().await;
     }
 }

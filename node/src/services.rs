@@ -13,8 +13,8 @@ use crate::{
 use archipelag_protocol::{
     advert::Advert,
     amount::Credits,
-    id::{CargoId, HoldId, NodeId},
-    ledger::{Action, Hold, TransactionReceipt},
+    id::{AccountId, CargoId, HoldId, NodeId},
+    ledger::{Action, Hold, IslandStanding, TransactionReceipt},
     manifest::Version,
     sign::SecretKey,
 };
@@ -118,6 +118,9 @@ pub trait Bank: Send + Sync + fmt::Debug {
     /// # Errors
     /// When no coordinator answers.
     async fn hold(&self, hold: HoldId) -> Result<Option<Hold>, ledger::Error>;
+    /// # Errors
+    /// When no coordinator answers.
+    async fn standing(&self, island: AccountId) -> Result<IslandStanding, ledger::Error>;
     /// Sends `action` and waits until it is in a block.
     ///
     /// # Errors
@@ -137,6 +140,10 @@ impl Bank for Wallet {
 
     async fn hold(&self, hold: HoldId) -> Result<Option<Hold>, ledger::Error> {
         self.ledger().hold(hold).await
+    }
+
+    async fn standing(&self, island: AccountId) -> Result<IslandStanding, ledger::Error> {
+        self.ledger().standing(island).await
     }
 
     async fn send(&self, action: Action) -> Result<TransactionReceipt, ledger::Error> {

@@ -9,6 +9,8 @@
 //! [`workers::Workers`], which the caller hands in) and never logs a job's input or output.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod lines;
 pub mod runtime;
 pub mod schema;

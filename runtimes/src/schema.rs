@@ -23,6 +23,10 @@ const MAX_DEPTH: usize = 64;
 /// Parts of a schema with its references followed; [`MAX_SCHEMA_BYTES`] hold about 3,000.
 const MAX_PARTS: u64 = 10_000;
 const MAX_PATTERN_BYTES: usize = 1 << 20;
+/// Collecting errors may cost memory for each pair of a part of the schema and a part, or a byte,
+/// of the value. Above these, an error does not say where it is.
+const MAX_PAIRS: u64 = 200_000;
+const MAX_PAIR_BYTES: u64 = 256 << 20;
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// Why a text is not a schema that Cargos may have.
@@ -66,7 +70,10 @@ impl fmt::Display for FieldError {
 
 /// A schema that is ready for use.
 #[derive(Clone, Debug)]
-pub struct Schema(Validator);
+pub struct Schema {
+    validator: Validator,
+    parts: u64,
+}
 
 impl Schema {
     /// # Errors
@@ -78,10 +85,11 @@ impl Schema {
         let schema: Value = serde_json::from_str(text)
             .map_err(|e| Error::NotJson { line: e.line(), column: e.column() })?;
         let draft = schema.get("$schema");
-        if draft.is_some_and(|draft| draft.as_str().map(|d| d.trim_end_matches('#')) != Some(DRAFT)) {
+        if draft.is_some_and(|draft| draft.as_str().map(|d| d.trim_end_matches('#')) != Some(DRAFT))
+        {
             return Err(Error::Draft);
         }
-        Bounds { root: &schema, targets: BTreeMap::new() }.parts(&schema, 0)?;
+        let parts = Bounds { root: &schema, targets: BTreeMap::new() }.parts(&schema, 0)?;
         jsonschema::options()
             .with_draft(Draft::Draft202012)
             .with_pattern_options(
@@ -91,7 +99,7 @@ impl Schema {
             )
             .offline()
             .build(&schema)
-            .map(Self)
+            .map(|validator| Self { validator, parts })
             .map_err(|error| Error::Invalid {
                 place: short(error.instance_path().as_str()),
                 reason: short(&error.masked().to_string()),
@@ -103,11 +111,18 @@ impl Schema {
     /// # Errors
     /// What is wrong with it: at most [`MAX_ERRORS`], at least one.
     pub fn validate(&self, value: &Value) -> Result<(), Vec<FieldError>> {
-        if self.0.is_valid(value) {
+        if self.validator.is_valid(value) {
             return Ok(());
         }
+        let (parts, bytes) = size(value);
+        if parts.saturating_mul(self.parts) > MAX_PAIRS
+            || bytes.saturating_mul(self.parts) > MAX_PAIR_BYTES
+        {
+            let message = "does not fit the schema, and is too large to say where".into();
+            return Err(vec![FieldError { field: String::new(), message }]);
+        }
         let errors: Vec<_> = self
-            .0
+            .validator
             .iter_errors(value)
             .take(MAX_ERRORS)
             .map(|error| FieldError {
@@ -143,6 +158,23 @@ fn short(text: &str) -> String {
         cut.push('…');
     }
     cut
+}
+
+/// How many values a value has in it, and about how many bytes.
+fn size(value: &Value) -> (u64, u64) {
+    let inner = |sizes: (u64, u64), (more, bytes): (u64, u64)| (sizes.0 + more, sizes.1 + bytes);
+    match value {
+        Value::String(text) => (1, text.len() as u64),
+        Value::Array(items) => items.iter().map(size).fold((1, 8), inner),
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                let (parts, bytes) = size(value);
+                (parts, bytes + name.len() as u64)
+            };
+            fields.iter().map(field).fold((1, 8), inner)
+        }
+        _ => (1, 8),
+    }
 }
 
 /// Counts the parts of a schema, references followed.
@@ -240,9 +272,17 @@ mod tests {
         let compiled = compile(&schema).unwrap();
         assert_eq!(compiled.validate(&json!({"text": "abc", "n": 2})), Ok(()));
         assert_eq!(compiled.validate_text(br#"{"text":"abc"}"#), Ok(()));
-        assert!(compiled.validate_text(br#"{"text":"#).unwrap_err()[0].message.contains("not JSON"));
-        assert_eq!(errors(&schema, &json!({"text": "secret"})), ["/text: value is longer than 3 characters"]);
-        assert_eq!(errors(&schema, &json!({"text": "a", "n": 0})), ["/n: value is less than the minimum of 1"]);
+        assert!(
+            compiled.validate_text(br#"{"text":"#).unwrap_err()[0].message.contains("not JSON")
+        );
+        assert_eq!(
+            errors(&schema, &json!({"text": "secret"})),
+            ["/text: value is longer than 3 characters"]
+        );
+        assert_eq!(
+            errors(&schema, &json!({"text": "a", "n": 0})),
+            ["/n: value is less than the minimum of 1"]
+        );
         assert_eq!(errors(&schema, &json!({})), ["the whole: \"text\" is a required property"]);
     }
 
@@ -257,12 +297,32 @@ mod tests {
     }
 
     #[test]
+    fn errors_in_a_value_of_many_parts_are_not_collected() {
+        let schema = json!({"anyOf": [{"items": {"type": "string"}}, {"type": "null"}]});
+        let many = Value::Array((0..500_000).map(Value::from).collect());
+        let message = "the whole: does not fit the schema, and is too large to say where";
+        assert_eq!(errors(&schema, &many), [message]);
+        let text = json!({"properties": {"text": {"maxLength": 3}}});
+        let message = "/text: value is longer than 3 characters";
+        assert_eq!(errors(&text, &json!({"text": "x".repeat(8 << 20)})), [message]);
+    }
+
+    #[test]
     fn what_is_no_schema_is_refused_with_its_place() {
         assert!(matches!(Schema::compile("{"), Err(Error::NotJson { line: 1, .. })));
-        assert_eq!(Schema::compile(&" ".repeat(MAX_SCHEMA_BYTES + 1)).unwrap_err(), Error::TooLong(MAX_SCHEMA_BYTES + 1));
-        assert_eq!(compile(&json!({"$schema": "http://json-schema.org/draft-07/schema#"})).unwrap_err(), Error::Draft);
+        assert_eq!(
+            Schema::compile(&" ".repeat(MAX_SCHEMA_BYTES + 1)).unwrap_err(),
+            Error::TooLong(MAX_SCHEMA_BYTES + 1)
+        );
+        assert_eq!(
+            compile(&json!({"$schema": "http://json-schema.org/draft-07/schema#"})).unwrap_err(),
+            Error::Draft
+        );
         let error = compile(&json!({"properties": {"a": {"type": "strin"}}})).unwrap_err();
-        assert!(matches!(&error, Error::Invalid { place, .. } if place == "/properties/a/type"), "{error}");
+        assert!(
+            matches!(&error, Error::Invalid { place, .. } if place == "/properties/a/type"),
+            "{error}"
+        );
         let error = compile(&json!({"pattern": "("})).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
     }
@@ -270,15 +330,23 @@ mod tests {
     #[test]
     fn nothing_outside_the_schema_is_referred_to() {
         for reference in [
-            "https://example.com/schema.json", "file:///etc/passwd", "other.json", "#anchor",
-            "#/$defs/none", "#/%24defs/a", DRAFT,
+            "https://example.com/schema.json",
+            "file:///etc/passwd",
+            "other.json",
+            "#anchor",
+            "#/$defs/none",
+            "#/%24defs/a",
+            DRAFT,
         ] {
             let schema = json!({"$ref": reference, "$defs": {"a": {"$anchor": "anchor"}}});
             assert_eq!(compile(&schema).unwrap_err(), Error::Reference(reference.into()));
         }
         let schema = json!({"properties": {"a": {"$id": "https://example.com/", "$ref": "#/x"}}});
         assert_eq!(compile(&schema).unwrap_err(), Error::Keyword("$id within a schema"));
-        assert_eq!(compile(&json!({"$dynamicRef": "#a"})).unwrap_err(), Error::Keyword("$dynamicRef"));
+        assert_eq!(
+            compile(&json!({"$dynamicRef": "#a"})).unwrap_err(),
+            Error::Keyword("$dynamicRef")
+        );
     }
 
     #[test]
@@ -297,9 +365,8 @@ mod tests {
         assert!(matches!(compile(&doubling).unwrap_err(), Error::TooLarge | Error::TooDeep));
         let deep = format!("{}true{}", r#"{"not":"#.repeat(100), "}".repeat(100));
         assert_eq!(Schema::compile(&deep).unwrap_err(), Error::TooDeep);
-        let unevaluated = (0..20).fold(json!({}), |inner, _| {
-            json!({"allOf": [inner], "unevaluatedProperties": false})
-        });
+        let unevaluated = (0..20)
+            .fold(json!({}), |inner, _| json!({"allOf": [inner], "unevaluatedProperties": false}));
         assert_eq!(compile(&unevaluated).unwrap_err(), Error::TooLarge);
     }
 
@@ -310,6 +377,9 @@ mod tests {
         assert!(schema.validate(&json!("a".repeat(50_000) + "!")).is_err());
         assert!(started.elapsed() < Duration::from_secs(5));
         assert!(compile(&json!({"pattern": "((a{1000}){1000}){1000}"})).is_err());
-        assert!(compile(&json!({"pattern": "(a)\\1"})).is_err(), "back-references need backtracking");
+        assert!(
+            compile(&json!({"pattern": "(a)\\1"})).is_err(),
+            "back-references need backtracking"
+        );
     }
 }

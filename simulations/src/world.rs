@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use archipelag_node::{
     disk::MemoryDisk,
-    environment::{Environment, InlineWorkers, TokioExecutor, memory_transport},
+    environment::{Environment, Executor, InlineWorkers, TokioExecutor, memory_transport},
     home::Identity,
     island,
     mesh,
@@ -13,38 +13,61 @@ use archipelag_node::{
 use archipelag_protocol::{
     amount::Credits,
     genesis::{Allocation, Genesis, Publisher, PublisherTier, Validator},
+    id::AccountId,
     policy::Policy,
     sign::SecretKey,
     time::Timestamp,
 };
 use archipelag_runtimes::{runtime::Runtime, wasm};
+use futures::future::BoxFuture;
 use libp2p::{Multiaddr, identity::Keypair};
 use sha2::{Digest, Sha256};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+use tokio::task::JoinSet;
 
 /// What every Consumer starts with.
 pub const CONSUMER_CREDITS: Credits = Credits::from_whole(1_000);
 /// What the treasury starts with.
 pub const TREASURY: Credits = Credits::from_whole(1_000_000);
 
-/// The in-memory transport's addresses are the process's, so worlds in one process share them out.
+/// In-memory addresses are the process's, so all worlds draw from one row.
 static NEXT_ADDRESS: AtomicU64 = AtomicU64::new(1 << 32);
 
 /// One place for a node: what survives a crash, and the node while it runs.
 struct Place {
     identity: Identity,
     disk: MemoryDisk,
-    address: Multiaddr,
-    node: Option<Node>,
+    /// Of the last start: an in-memory address is never free again.
+    address: Option<Multiaddr>,
+    running: Option<(Node, Arc<Tasks>)>,
 }
 
-/// A network of nodes. Node 0 is the coordinator; the others join through it.
+/// All that one node does at a time, so that it can be dropped at a stroke.
+#[derive(Debug, Default)]
+struct Tasks(Mutex<JoinSet<()>>);
+
+impl Executor for Tasks {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+impl Tasks {
+    async fn drop_all(&self) {
+        let mut tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+    }
+}
+
+/// A network of nodes. Node 0 is the coordinator; each joins through the first that runs.
 pub struct World {
     genesis: Arc<Genesis>,
     runtime: Arc<dyn Runtime>,
@@ -79,16 +102,16 @@ impl World {
         ensure!(nodes > 0, "a network has at least one node");
         let identities = (0..nodes).map(|i| identity(seed, i)).collect::<Result<Vec<_>, _>>()?;
         let genesis = Arc::new(genesis(&identities)?);
-        let first = NEXT_ADDRESS.fetch_add(nodes as u64, Ordering::Relaxed);
         let places = identities
             .into_iter()
-            .zip(first..)
-            .map(|(identity, address)| {
-                let address = format!("/memory/{address}").parse()?;
-                Ok(Place { identity, disk: MemoryDisk::default(), address, node: None })
+            .map(|identity| Place {
+                identity,
+                disk: MemoryDisk::default(),
+                address: None,
+                running: None,
             })
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let runtime = Arc::new(wasm::WasmRuntime::new(wasm::Config::single_thread(), executor())?);
+            .collect();
+        let runtime = Arc::new(wasm::WasmRuntime::new(wasm::Config::default(), shared_workers())?);
         let mut world = Self { genesis, runtime, places, jobs_at_a_time };
         for index in 0..nodes {
             world.start_node(index).await?;
@@ -115,6 +138,15 @@ impl World {
         self.places.is_empty()
     }
 
+    /// The account that pays for the jobs of a node.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    #[must_use]
+    pub fn consumer(&self, index: usize) -> AccountId {
+        self.places[index].identity.consumer.account()
+    }
+
     /// A node that runs.
     ///
     /// # Errors
@@ -122,7 +154,8 @@ impl World {
     pub fn node(&self, index: usize) -> anyhow::Result<&Node> {
         self.places
             .get(index)
-            .and_then(|place| place.node.as_ref())
+            .and_then(|place| place.running.as_ref())
+            .map(|(node, _)| node)
             .with_context(|| format!("node {index} does not run"))
     }
 
@@ -131,17 +164,21 @@ impl World {
     /// # Errors
     /// When it runs, or does not start.
     pub async fn start_node(&mut self, index: usize) -> anyhow::Result<()> {
-        let through = self.places[0].address.clone();
-        let peer = self.places[0].identity.node.public().to_peer_id();
-        let through = through.with(libp2p::multiaddr::Protocol::P2p(peer));
+        let through = self.places.iter().enumerate().find_map(|(other, place)| {
+            let address = place.address.clone().filter(|_| other != index && place.running.is_some());
+            let peer = place.identity.node.public().to_peer_id();
+            address.map(|address| address.with(libp2p::multiaddr::Protocol::P2p(peer)))
+        });
+        let address = NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed);
+        let address: Multiaddr = format!("/memory/{address}").parse()?;
         let place = self.places.get_mut(index).with_context(|| format!("no node {index}"))?;
-        ensure!(place.node.is_none(), "node {index} runs already");
-        let executor = Arc::new(TokioExecutor(tokio::runtime::Handle::current()));
+        ensure!(place.running.is_none(), "node {index} runs already");
+        let executor = Arc::new(Tasks::default());
         let environment = Environment {
             transport: memory_transport(&place.identity.node)?,
             disk: Arc::new(place.disk.clone()),
             workers: Arc::new(InlineWorkers(executor.clone())),
-            executor,
+            executor: executor.clone(),
         };
         let island = island::Config {
             max_jobs: self.jobs_at_a_time,
@@ -150,8 +187,8 @@ impl World {
         };
         let settings = Settings {
             mesh: mesh::Config {
-                listen: vec![place.address.clone()],
-                bootstrap: if index == 0 { Vec::new() } else { vec![through] },
+                listen: vec![address.clone()],
+                bootstrap: through.into_iter().collect(),
                 mdns: false,
                 max_connections: 1_000,
             },
@@ -162,7 +199,8 @@ impl World {
         let node =
             Node::start(settings, &place.identity, self.genesis.clone(), environment, runtimes)
                 .await?;
-        place.node = Some(node);
+        place.address = Some(address);
+        place.running = Some((node, executor));
         Ok(())
     }
 
@@ -172,8 +210,10 @@ impl World {
     /// # Errors
     /// When it does not run.
     pub async fn crash(&mut self, index: usize) -> anyhow::Result<()> {
-        let node = self.places.get_mut(index).and_then(|place| place.node.take());
-        node.with_context(|| format!("node {index} does not run"))?.crash().await;
+        let running = self.places.get_mut(index).and_then(|place| place.running.take());
+        let (node, tasks) = running.with_context(|| format!("node {index} does not run"))?;
+        tasks.drop_all().await;
+        drop(node);
         Ok(())
     }
 
@@ -204,14 +244,15 @@ impl World {
     /// Stops all nodes in order.
     pub async fn stop(mut self) {
         for place in self.places.iter_mut().rev() {
-            if let Some(node) = place.node.take() {
+            if let Some((node, _)) = place.running.take() {
                 node.stop().await;
             }
         }
     }
 }
 
-fn executor() -> Arc<InlineWorkers> {
+/// The wasm engine is shared: compiling a Cargo once is enough for all nodes.
+fn shared_workers() -> Arc<InlineWorkers> {
     Arc::new(InlineWorkers(Arc::new(TokioExecutor(tokio::runtime::Handle::current()))))
 }
 

@@ -96,3 +96,20 @@ impl From<catalog::Error> for Failed {
         Self::new(exit, error.to_string())
     }
 }
+
+impl From<Refused> for Failed {
+    fn from(refused: Refused) -> Self {
+        let message = refused.to_string();
+        match refused {
+            Refused::UnknownCargo(_) => Self::usage(message),
+            Refused::Invalid { .. } | Refused::Schema(_) | Refused::TooLarge { .. } => {
+                Self::refused(message)
+            }
+            Refused::Credits { .. } => {
+                Self::refused(format!("{message}; `archipelag account show` says what there is"))
+            }
+            Refused::NoIsland { .. } => Self::new(Exit::NoIsland, message),
+            Refused::Network(_) => Self::network(message),
+        }
+    }
+}

@@ -8,13 +8,18 @@ use std::{
     time::Duration,
 };
 
-/// Writes a line to stdout. A reader that has gone ends the command without a word.
+/// Writes a line to stdout.
 pub(crate) fn line(text: &str) -> Outcome {
     written(writeln!(io::stdout().lock(), "{text}"))
 }
 
+/// A reader that has gone, as in `archipelag … | head`, ends the command without a word.
 pub(crate) fn written(result: io::Result<()>) -> Outcome {
-    result.map_err(|e| Failed::network(format!("stdout: {e}")))
+    result.map_err(|error| {
+        let gone = error.kind() == io::ErrorKind::BrokenPipe;
+        let message = if gone { String::new() } else { format!("stdout: {error}") };
+        Failed::new(Exit::JobFailed, message)
+    })
 }
 
 /// Writes `value` as pretty JSON.

@@ -4,6 +4,7 @@ use super::{
     Global,
     client::Client,
     exit::{Failed, Outcome},
+    light::Light,
 };
 use crate::home::Home;
 use libp2p::Multiaddr;
@@ -44,14 +45,34 @@ impl Global {
         }
     }
 
+    /// A light node on the node that `--node` names by multiaddr, else on the one that runs on the
+    /// home. The payer is always the home's own account.
+    pub(crate) async fn light(&self) -> Outcome<Light> {
+        let Some(address) = self.mesh_address()? else { return Err(nothing_runs(&self.open_home()?)) };
+        Light::connect(&self.open_home()?, &address).await
+    }
+
+    /// The multiaddr of the node that is meant; `None` when none runs on the home.
+    pub(crate) fn mesh_address(&self) -> Outcome<Option<Multiaddr>> {
+        match self.node.as_deref() {
+            Some(node) if node.starts_with('/') => match self.target()? {
+                Target::Mesh(address) => Ok(Some(address)),
+                Target::Http(_) => Ok(None),
+            },
+            Some(url) if !Self::is_own(&self.open_home()?, url)? => Err(Failed::usage(
+                "this command speaks to the mesh: --node /ip4/…/p2p/<peer id>, or none for the node on --home",
+            )),
+            _ => Ok(self.open_home()?.mesh_address()?),
+        }
+    }
+
+    fn is_own(home: &Home, url: &str) -> Outcome<bool> {
+        Ok(home.http_address()?.map(url_of).is_some_and(|own| own == url.trim_end_matches('/')))
+    }
+
     fn local(&self) -> Outcome<Client> {
         let home = self.open_home()?;
-        let Some(address) = home.http_address()? else {
-            return Err(Failed::network(format!(
-                "no node runs on {}: start one with `archipelag up`, or name one with --node",
-                home.path().display()
-            )));
-        };
+        let Some(address) = home.http_address()? else { return Err(nothing_runs(&home)) };
         let key = match &self.key {
             Some(key) => key.clone(),
             None => home.api_key()?,
@@ -65,12 +86,15 @@ impl Global {
             return Ok(self.key.clone());
         }
         let home = self.open_home()?;
-        let own = home.http_address()?.map(url_of);
-        if own.is_some_and(|own| own == url.trim_end_matches('/')) {
-            return Ok(Some(home.api_key()?));
-        }
-        Ok(None)
+        Ok(if Self::is_own(&home, url)? { Some(home.api_key()?) } else { None })
     }
+}
+
+fn nothing_runs(home: &Home) -> Failed {
+    Failed::network(format!(
+        "no node runs on {}: start one with `archipelag up`, or name one with --node",
+        home.path().display()
+    ))
 }
 
 /// Where a program on this machine reaches a server that listens on `address`.
@@ -101,7 +125,7 @@ mod tests {
     fn the_homes_key_goes_to_its_own_node_alone() {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::open(Some(directory.path().join("home"))).unwrap();
-        home.write_http_address("0.0.0.0:8420".parse().unwrap()).unwrap();
+        home.write_addresses("0.0.0.0:8420".parse().unwrap(), None).unwrap();
         let key = home.api_key().unwrap();
         let of = |url: &str| global(home.path(), None).key_for(url).unwrap();
         assert_eq!(of("http://127.0.0.1:8420/"), Some(key));

@@ -66,8 +66,16 @@ struct Amounts {
     reserved: Credits,
     nonce: u64,
     voucher: Option<SignedVoucher>,
-    /// The ledger has not been asked about this hold since the start, or the Island refused it.
-    doubtful: bool,
+    /// Why the ledger must be asked before this hold is used again.
+    doubt: Option<Doubt>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// It is from before a restart.
+    Old,
+    /// The Island refused it, perhaps because it counts its room in another way.
+    Refused,
 }
 
 impl Amounts {
@@ -77,7 +85,7 @@ impl Amounts {
 }
 
 impl OpenHold {
-    fn new(record: HoldRecord, doubtful: bool) -> Self {
+    fn new(record: HoldRecord, doubt: Option<Doubt>) -> Self {
         Self {
             hold: record.hold,
             lane: record.lane,
@@ -89,7 +97,7 @@ impl OpenHold {
                 reserved: Credits::ZERO,
                 nonce: record.nonce,
                 voucher: None,
-                doubtful,
+                doubt,
             }),
         }
     }
@@ -105,6 +113,15 @@ impl OpenHold {
             signed: amounts.signed().max(amounts.committed),
             earlier: self.earlier,
         }
+    }
+
+    fn room_now(&self) -> Credits {
+        self.room(&lock(&self.amounts))
+    }
+
+    fn raise(&self, amount: Credits) {
+        let mut amounts = lock(&self.amounts);
+        amounts.cap = amounts.cap.saturating_add(amount);
     }
 
     fn room(&self, amounts: &Amounts) -> Credits {
@@ -139,7 +156,7 @@ impl Holds {
         found: Found,
     ) -> Self {
         let slots = found.holds.into_iter().map(|(pair, record)| {
-            let current = Mutex::new(Some(Arc::new(OpenHold::new(record, true))));
+            let current = Mutex::new(Some(Arc::new(OpenHold::new(record, Some(Doubt::Old)))));
             (pair, Arc::new(Slot { current, ..Slot::default() }))
         });
         let closing = found.closing.into_iter().map(|closing| (closing.hold, closing));
@@ -160,7 +177,7 @@ impl Holds {
             return Credits::ZERO;
         };
         let amounts = lock(&hold.amounts);
-        if amounts.doubtful { Credits::ZERO } else { hold.room(&amounts) }
+        if amounts.doubt.is_some() { Credits::ZERO } else { hold.room(&amounts) }
     }
 
     fn slot(&self, pair: Pair) -> Result<Arc<Slot>, Error> {
@@ -201,6 +218,21 @@ impl Holds {
             .ok_or_else(|| Error::Ledger("the hold has no room although it was mended".into()))
     }
 
+    /// Reserves without waiting, when a hold with room is open.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub(super) fn reserve_now(
+        &self,
+        payer: AccountId,
+        island: AccountId,
+        price_max: Credits,
+        until: Timestamp,
+    ) -> Result<Option<Reservation>, Error> {
+        let slot = self.slot((payer, island))?;
+        Ok(self.try_reserve(&slot, island, price_max, until))
+    }
+
     fn try_reserve(
         &self,
         slot: &Slot,
@@ -210,7 +242,7 @@ impl Holds {
     ) -> Option<Reservation> {
         let hold = lock(&slot.current).clone()?;
         let mut amounts = lock(&hold.amounts);
-        if amounts.doubtful || hold.expires < until || hold.room(&amounts) < price_max {
+        if amounts.doubt.is_some() || hold.expires < until || hold.room(&amounts) < price_max {
             return None;
         }
         amounts.reserved = amounts.reserved.saturating_add(price_max);
@@ -231,8 +263,9 @@ impl Holds {
     ) -> Result<(), Error> {
         let current = lock(&slot.current).clone();
         if let Some(hold) = current {
+            let doubt = lock(&hold.amounts).doubt;
             let usable = hold.expires >= until && self.check(&hold, bank).await?;
-            if usable && self.top_up(&hold, pair, bank, price_max).await? {
+            if usable && self.top_up(&hold, pair, bank, price_max, doubt).await? {
                 return Ok(());
             }
             *lock(&slot.current) = None;
@@ -249,14 +282,16 @@ impl Holds {
 
     /// Asks the ledger about a doubtful hold. False when it can't be used any more.
     async fn check(&self, hold: &OpenHold, bank: &Arc<dyn Bank>) -> Result<bool, Error> {
-        if !lock(&hold.amounts).doubtful {
+        if lock(&hold.amounts).doubt.is_none() {
             return Ok(true);
         }
         let Some(found) = bank.hold(hold.hold).await? else { return Ok(false) };
         let usable = found.closes.is_none() && found.expires > now();
         let mut amounts = lock(&hold.amounts);
         amounts.cap = found.cap;
-        amounts.doubtful = !usable;
+        if usable {
+            amounts.doubt = None;
+        }
         Ok(usable)
     }
 
@@ -267,13 +302,17 @@ impl Holds {
         pair: Pair,
         bank: &Arc<dyn Bank>,
         price_max: Credits,
+        doubt: Option<Doubt>,
     ) -> Result<bool, Error> {
-        let room = hold.room(&lock(&hold.amounts));
+        let room = hold.room_now();
         let missing = price_max.saturating_sub(room);
-        if missing == Credits::ZERO {
+        if missing == Credits::ZERO && doubt != Some(Doubt::Refused) {
             return Ok(true);
         }
         let balance = bank.balance().await?;
+        if missing == Credits::ZERO && balance == Credits::ZERO {
+            return Ok(true);
+        }
         if balance < missing {
             let available = balance.saturating_add(room);
             return Err(Error::Credits { required: price_max, available });
@@ -286,9 +325,7 @@ impl Holds {
             }
             Err(error) => return Err(error.into()),
         }
-        let mut amounts = lock(&hold.amounts);
-        amounts.cap = amounts.cap.saturating_add(amount);
-        drop(amounts);
+        hold.raise(amount);
         self.store.write(Change::Hold(pair, hold.clone())).await;
         Ok(true)
     }
@@ -314,7 +351,7 @@ impl Holds {
         let hold = hold_of(receipt.transaction);
         let (nonce, signed, earlier) = (0, Credits::ZERO, Credits::ZERO);
         let record = HoldRecord { hold, cap, expires, lane: 0, nonce, signed, earlier };
-        let hold = Arc::new(OpenHold::new(record, false));
+        let hold = Arc::new(OpenHold::new(record, None));
         // A hold that is not on disk would be forgotten by a crash, with the credits in it.
         self.store.write(Change::Hold(pair, hold.clone())).await;
         self.store.flush().await;
@@ -386,7 +423,7 @@ impl Reservation {
 
     /// The Island refused the hold: the ledger is asked before it is used again.
     pub(super) fn doubt(&self) {
-        lock(&self.hold.amounts).doubtful = true;
+        lock(&self.hold.amounts).doubt = Some(Doubt::Refused);
     }
 
     pub(super) fn change(&self, payer: AccountId) -> Change {

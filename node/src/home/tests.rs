@@ -104,13 +104,16 @@ fn a_genesis_is_found_by_its_network_and_nothing_else_passes_for_it() {
 }
 
 #[test]
-fn the_http_address_comes_and_goes() {
+fn addresses_come_and_go() {
     let (_directory, home) = home();
-    assert_eq!(home.http_address().unwrap(), None);
-    let address = "127.0.0.1:8420".parse().unwrap();
-    home.write_http_address(address).unwrap();
-    assert_eq!(home.http_address().unwrap(), Some(address));
-    home.remove_http_address().unwrap();
-    home.remove_http_address().unwrap();
-    assert_eq!(home.http_address().unwrap(), None);
+    assert_eq!((home.http_address().unwrap(), home.mesh_address().unwrap()), (None, None));
+    let (http, mesh) = ("127.0.0.1:8420".parse().unwrap(), "/ip4/127.0.0.1/tcp/1".parse().unwrap());
+    home.write_addresses(http, Some(&mesh)).unwrap();
+    assert_eq!(home.http_address().unwrap(), Some(http));
+    assert_eq!(home.mesh_address().unwrap(), Some(mesh));
+    home.remove_addresses().unwrap();
+    home.remove_addresses().unwrap();
+    assert_eq!((home.http_address().unwrap(), home.mesh_address().unwrap()), (None, None));
+    files::write(&home.file(HTTP_ADDRESS), b"nonsense").unwrap();
+    assert!(home.http_address().unwrap_err().to_string().contains(HTTP_ADDRESS));
 }

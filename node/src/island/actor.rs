@@ -4,7 +4,7 @@ use super::{Core, config::Config, metrics::add, serve::serve, settle::Settler};
 use crate::environment::Tasks;
 use archipelag_protocol::{
     advert::{Advert, MAX_WARM},
-    id::{CargoId, NodeId},
+    id::{AccountId, CargoId, NodeId},
     manifest::RuntimeType,
     time::Timestamp,
 };
@@ -33,11 +33,12 @@ const LAST_SETTLE_WAIT: Duration = Duration::from_secs(5);
 /// What an advert says that does not change while the node runs.
 pub(super) fn capabilities(
     config: &Config,
-    node: NodeId,
+    (node, account): (NodeId, AccountId),
     runtimes: &BTreeMap<RuntimeType, Arc<dyn Runtime>>,
 ) -> Advert {
     Advert {
         node,
+        account,
         sequence: 0,
         issued: Timestamp(0),
         name: config.name.clone(),

@@ -16,8 +16,6 @@ mod serve;
 mod settle;
 mod state;
 mod store;
-#[cfg(test)]
-mod tests;
 
 pub use config::{Config, Tighten};
 pub use metrics::Metrics;
@@ -133,7 +131,7 @@ impl Island {
         }
         let Parts { node, genesis, bank, routes, cargos, runtimes } = parts;
         let runtimes = runtimes.into_iter().map(|r| (r.runtime_type(), r)).collect();
-        let capabilities = actor::capabilities(&config, node, &runtimes);
+        let capabilities = actor::capabilities(&config, (node, bank.key().account()), &runtimes);
         capabilities.validate()?;
         let (network, started) = (genesis.network()?, now());
         let (stop, store_stop) = (tasks.stopping().child_token(), CancellationToken::new());

@@ -187,7 +187,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Error::Closed),
-                frame = self.reader.next(job::decode_to_island) => self.on_frame(frame?)?,
+                frame = self.reader.next(job::decode_to_island) => self.on_frame(frame?).await?,
                 event = events.recv(), if flowing => match event {
                     Some(event) => self.on_event(&event)?,
                     None => open = false,
@@ -269,13 +269,17 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         self.push(&ToConsumer::Output { sequence, line })
     }
 
-    fn on_frame(&mut self, frame: ToIsland) -> Result<(), Error> {
+    async fn on_frame(&mut self, frame: ToIsland) -> Result<(), Error> {
         match frame {
             ToIsland::Cancel => self.end(Cause::Cancelled),
             ToIsland::Voucher(voucher) => {
                 let due = self.meter.due();
                 match self.admitted.money.advance(&voucher, due) {
-                    Ok(()) => self.meter.paid(),
+                    Ok(()) => {
+                        self.meter.paid();
+                        let lane = (voucher.value.hold, voucher.value.lane);
+                        self.island.store.write(Change::Lane(lane.0, lane.1)).await;
+                    }
                     Err(reason) => {
                         tracing::debug!(job = %self.admitted.offer.value.job, reason, "island.voucher");
                         self.end(Cause::Unpaid);
@@ -291,8 +295,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
 
     /// Ends work that nobody waits for, and counts what was delivered as owed.
     async fn abandoned(&mut self, error: &Error, peer: NodeId) {
-        let offer = &self.admitted.offer.value;
-        tracing::debug!(job = %offer.job, %error, "island.job: abandoned");
+        let (job, most) = (self.admitted.offer.value.job, self.admitted.offer.value.price_max);
+        tracing::debug!(%job, %error, "island.job: abandoned");
         if error.is_hostile() {
             add(&self.island.metrics.hostile, 1);
             self.island.routes.misbehaved(peer, &error.to_string());
@@ -301,7 +305,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         if self.island.stop.is_cancelled() || self.sequence == 0 {
             return;
         }
-        let price = self.meter.accrued(Instant::now()).min(offer.price_max);
+        let price = self.meter.accrued(Instant::now()).min(most);
         owe(self.island, &self.admitted.money, price).await;
     }
 

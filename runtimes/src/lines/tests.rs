@@ -37,9 +37,14 @@ const ERROR: &str = r#"{"type":"error","message":"no"}"#;
 
 #[test]
 fn done_comes_last_with_or_without_its_newline() {
-    for text in [format!("{TOKEN}\n{DONE}\n"), format!("{TOKEN}\n{DONE}"), format!("{TOKEN}\r\n{DONE}\r")] {
+    for text in
+        [format!("{TOKEN}\n{DONE}\n"), format!("{TOKEN}\n{DONE}"), format!("{TOKEN}\r\n{DONE}\r")]
+    {
         let (lines, verdict, failure) = read_text(&text, Exit::Code(0));
-        assert_eq!((lines, verdict, failure), (vec![TOKEN.into(), DONE.into()], Verdict::Completed, None));
+        assert_eq!(
+            (lines, verdict, failure),
+            (vec![TOKEN.into(), DONE.into()], Verdict::Completed, None)
+        );
     }
 }
 
@@ -91,10 +96,16 @@ fn a_trap_after_done_is_a_failure_and_a_cut_line_is_not_blamed() {
 #[test]
 fn what_is_not_an_event_is_named_by_its_line() {
     let cases = [
-        (format!("{TOKEN}\nhello\n{DONE}\n"), "line 2: not a JSON object: syntax error at column 1"),
+        (
+            format!("{TOKEN}\nhello\n{DONE}\n"),
+            "line 2: not a JSON object: syntax error at column 1",
+        ),
         (format!("\n{DONE}\n"), "line 1: not a JSON object: it ends too early at column 0"),
         ("{\"type\":\"secret\"}\n".into(), "line 1: its type is not one of an event"),
-        (format!("{TOKEN}\n{TOKEN}\n{{\"type\":\"token\"}}"), "line 3: token needs the field `content`"),
+        (
+            format!("{TOKEN}\n{TOKEN}\n{{\"type\":\"token\"}}"),
+            "line 3: token needs the field `content`",
+        ),
         (format!("{DONE}\n{TOKEN}\n"), "line 2: output after `done`"),
         (format!("{DONE}\n\n"), "line 2: output after `done`"),
         (format!("{ERROR}\n{DONE}\n"), "line 2: output after `error`"),
@@ -154,7 +165,12 @@ fn output_is_taken_up_to_the_limit_and_no_further() {
 #[test]
 fn a_cargo_is_not_paid_for_tokens_that_it_only_claims() {
     let claim = |prompt, completion, total, tokens| {
-        Some(Usage { tokens, prompt_tokens: prompt, completion_tokens: completion, total_tokens: total })
+        Some(Usage {
+            tokens,
+            prompt_tokens: prompt,
+            completion_tokens: completion,
+            total_tokens: total,
+        })
     };
     assert_eq!(charged_tokens(5, None), 5);
     assert_eq!(charged_tokens(5, claim(None, None, None, None)), 5);

@@ -4,7 +4,7 @@
 //! deterministic mode clock and randomness come from the job.
 
 use super::{
-    engine::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX, TABLE_ELEMENTS_MAX},
+    engine::{INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX},
     output::{Stderr, Stdout},
 };
 use crate::runtime::Job;
@@ -17,14 +17,17 @@ use std::{
 };
 use wasmtime::{CallHook, CallHookHandler, ResourceLimiter, StoreContextMut};
 use wasmtime_wasi::{
-    HostMonotonicClock, HostWallClock, WasiCtxBuilder, WasiCtxView, WasiView,
-    p1::WasiP1Ctx, p2::pipe::MemoryInputPipe,
+    HostMonotonicClock, HostWallClock, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx,
+    p2::pipe::MemoryInputPipe,
 };
 
 /// Random bytes that one call may ask for: as no call is interrupted, it must be short.
-const RANDOM_BYTES_MAX: u64 = 256 << 10;
-/// Bytes that one call may make the host copy (lists, strings, subscriptions).
-pub(super) const CALL_BYTES_MAX: usize = 1 << 20;
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// Bytes that one call may make the host copy (lists, strings, subscriptions), and the longest
+/// buffer of a read or write: well above any input and output.
+pub(super) const CALL_BYTES_MAX: usize = 32 << 20;
+/// The longest call, for random bytes, takes a fraction of a millisecond.
+const CALLS_PER_YIELD: u32 = 16;
 /// Handles that a component may hold.
 const HANDLES_MAX: usize = 10_000;
 /// What an entry of a table costs the host.
@@ -36,6 +39,8 @@ const CLOCK_STEP_NS: u64 = 1_000;
 pub(super) struct Host {
     pub(super) wasi: WasiP1Ctx,
     pub(super) allowance: Allowance,
+    /// Calls to the host so far.
+    calls: u32,
 }
 
 impl Host {
@@ -63,7 +68,7 @@ impl Host {
         }
         let mut wasi = builder.build_p1();
         wasi.ctx().table.set_max_capacity(HANDLES_MAX);
-        Self { wasi, allowance: Allowance::new(job.limits.sandbox.memory_bytes) }
+        Self { wasi, allowance: Allowance::new(job.limits.sandbox.memory_bytes), calls: 0 }
     }
 }
 
@@ -183,18 +188,22 @@ impl ResourceLimiter for Allowance {
     }
 }
 
-/// Lets other tasks run, and this job be stopped, every hundred or so calls to the host.
+/// Lets other tasks run, and this job be stopped, every [`CALLS_PER_YIELD`] calls to the host.
 pub(super) struct Cooperate;
 
 #[async_trait]
 impl CallHookHandler<Host> for Cooperate {
     async fn handle_call_event(
         &self,
-        _store: StoreContextMut<'_, Host>,
+        mut store: StoreContextMut<'_, Host>,
         event: CallHook,
     ) -> wasmtime::Result<()> {
         if matches!(event, CallHook::ReturningFromHost) {
-            tokio::task::coop::consume_budget().await;
+            let calls = &mut store.data_mut().calls;
+            *calls = calls.wrapping_add(1);
+            if calls.is_multiple_of(CALLS_PER_YIELD) {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }

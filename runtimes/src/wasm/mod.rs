@@ -7,6 +7,8 @@
 mod cache;
 mod engine;
 mod execute;
+#[cfg(test)]
+mod fixtures;
 mod host;
 mod output;
 
@@ -231,7 +233,12 @@ impl Runtime for WasmRuntime {
         lock(&self.shared.ready).programs.contains_key(&cargo)
     }
 
-    async fn run(&self, job: Job, events: mpsc::Sender<Event>, cancel: CancellationToken) -> Outcome {
+    async fn run(
+        &self,
+        job: Job,
+        events: mpsc::Sender<Event>,
+        cancel: CancellationToken,
+    ) -> Outcome {
         let Some(program) = lock(&self.shared.ready).get(job.cargo) else {
             let failure = Failure::new(Step::Engine, "the Cargo is not ready: prepare it first");
             return Outcome::not_started(Verdict::Failed, failure);
@@ -258,3 +265,6 @@ impl Runtime for WasmRuntime {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
