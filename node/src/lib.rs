@@ -16,10 +16,12 @@ pub mod frames;
 pub mod home;
 pub mod island;
 mod job_stream;
+pub mod jobs;
 #[cfg(test)]
 mod job_tests;
 pub mod ledger;
 pub mod mesh;
+pub mod metrics;
 pub mod node;
 pub mod project;
 pub mod services;

@@ -21,14 +21,18 @@ if ! command -v "${CXX:-c++}" >/dev/null; then
     exit 2
 fi
 
-if (($# > 0)); then
-    targets=("$@")
-else
-    targets=()
+targets=("$@")
+if ((${#targets[@]} == 0)); then
     for file in "$here"/fuzz_targets/*.rs; do
         targets+=("$(basename "$file" .rs)")
     done
 fi
+for target in "${targets[@]}"; do
+    if [[ ! -e $here/fuzz_targets/$target.rs ]]; then
+        echo "fuzz: no target $target" >&2
+        exit 2
+    fi
+done
 
 # The flags of cargo-fuzz without a sanitizer. --target keeps them away from build scripts.
 export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -50,7 +54,7 @@ fuzz() {
         coverage=$(grep -o 'cov: [0-9]*' "$work/log" | tail -1)
         printf '%-16s %9s runs  %s\n' "$target" "$runs" "$coverage"
     else
-        grep -v '^#[0-9]' "$work/log" | tail -25
+        grep -E -m1 -A3 'panicked at|ERROR: libFuzzer|is refused' "$work/log" || tail -5 "$work/log"
         printf '%-16s FAILED, log %s\n' "$target" "$work/log"
         for input in "$work"/crashes/*; do
             [[ -e $input ]] || continue
@@ -62,4 +66,4 @@ fuzz() {
 export -f fuzz
 export home host seconds
 unset RUSTFLAGS
-printf '%s\0' "${targets[@]}" | xargs -0 -P "$(nproc)" -I{} bash -c 'fuzz "$1"' fuzz {}
+printf '%s\0' "${targets[@]}" | xargs -0 -P "$(nproc)" -I{} bash -c 'fuzz "$1"' fuzz {} || exit 1

@@ -11,7 +11,10 @@ use archipelag_protocol::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 /// How long anything in a run may take until it counts as stuck.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -20,8 +23,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     pub name: String,
-    /// Node 0 is the coordinator; all are Islands.
+    /// Node 0 is the coordinator.
     pub nodes: usize,
+    /// The nodes that run jobs; all when absent.
+    #[serde(default)]
+    pub islands: Option<BTreeSet<usize>>,
     /// Jobs that one Island runs at a time.
     #[serde(default = "two")]
     pub jobs_at_a_time: u32,
@@ -48,7 +54,9 @@ pub struct Jobs {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crash {
-    pub node: usize,
+    /// Absent: whichever Island has the job.
+    #[serde(default)]
+    pub node: Option<usize>,
     /// When that many events of job number `job` (from 0, over all jobs in order) have arrived.
     pub job: u32,
     pub after_events: u64,
@@ -75,13 +83,22 @@ impl Scenario {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let scenario: Self = toml::from_str(text)?;
         ensure!((1..=100).contains(&scenario.nodes), "nodes: {}, must be 1 to 100", scenario.nodes);
+        if let Some(island) = scenario.islands().into_iter().find(|island| *island >= scenario.nodes) {
+            bail!("islands: there is no node {island}");
+        }
         for jobs in &scenario.jobs {
             ensure!(jobs.from < scenario.nodes, "jobs.from: there is no node {}", jobs.from);
         }
         for crash in &scenario.crashes {
-            ensure!(crash.node < scenario.nodes, "crashes.node: there is no node {}", crash.node);
+            if let Some(node) = crash.node {
+                ensure!(node < scenario.nodes, "crashes.node: there is no node {node}");
+            }
         }
         Ok(scenario)
+    }
+
+    fn islands(&self) -> BTreeSet<usize> {
+        self.islands.clone().unwrap_or_else(|| (0..self.nodes).collect())
     }
 
     /// Runs it and checks what must hold.
@@ -89,9 +106,9 @@ impl Scenario {
     /// # Errors
     /// What did not hold, or what got stuck.
     pub async fn run(&self, seed: u64) -> anyhow::Result<Summary> {
-        let mut world = World::start(seed, self.nodes, self.jobs_at_a_time).await?;
+        let mut world = World::start(seed, self.nodes, self.islands(), self.jobs_at_a_time).await?;
         for node in 0..self.nodes {
-            world.wait_for_islands(node, self.nodes, DEADLINE).await?;
+            world.wait_for_islands(node, self.islands().len(), DEADLINE).await?;
         }
         let mut summary = Summary {
             scenario: self.name.clone(),
@@ -135,17 +152,18 @@ impl Scenario {
         let submitted = node.consumer.submit(&node.payer, id, request).await;
         let mut running = submitted.map_err(|refused| anyhow::anyhow!("job {number}: {refused}"))?;
         let mut delivered = Delivered::default();
+        let mut executing = jobs.from;
         loop {
             let update = tokio::time::timeout(DEADLINE, running.updates.recv())
                 .await
                 .with_context(|| format!("job {number} is stuck"))?
                 .with_context(|| format!("job {number} ended without saying so"))?;
             match update {
-                Update::Started { .. } => {}
+                Update::Started { node, .. } => executing = world.index_of(node)?,
                 Update::Event(event) => {
                     delivered.take(&event)?;
                     summary.events += 1;
-                    self.crash_at(world, number, delivered.events).await?;
+                    self.crash_at(world, number, delivered.events, executing).await?;
                 }
                 Update::Ended(ended) => {
                     ensure!(delivered.last == 1, "job {number} ended without its last event");
@@ -158,14 +176,21 @@ impl Scenario {
         }
     }
 
-    async fn crash_at(&self, world: &mut World, job: u32, events: u64) -> anyhow::Result<()> {
+    async fn crash_at(
+        &self,
+        world: &mut World,
+        job: u32,
+        events: u64,
+        executing: usize,
+    ) -> anyhow::Result<()> {
         for crash in &self.crashes {
             if crash.job != job || crash.after_events != events {
                 continue;
             }
-            world.crash(crash.node).await?;
+            let node = crash.node.unwrap_or(executing);
+            world.crash(node).await?;
             if crash.restart {
-                world.start_node(crash.node).await?;
+                world.start_node(node).await?;
             }
         }
         Ok(())

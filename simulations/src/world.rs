@@ -13,7 +13,7 @@ use archipelag_node::{
 use archipelag_protocol::{
     amount::Credits,
     genesis::{Allocation, Genesis, Publisher, PublisherTier, Validator},
-    id::AccountId,
+    id::{AccountId, NodeId},
     policy::Policy,
     sign::SecretKey,
     time::Timestamp,
@@ -23,6 +23,7 @@ use futures::future::BoxFuture;
 use libp2p::{Multiaddr, identity::Keypair};
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -72,6 +73,7 @@ pub struct World {
     genesis: Arc<Genesis>,
     runtime: Arc<dyn Runtime>,
     places: Vec<Place>,
+    islands: BTreeSet<usize>,
     jobs_at_a_time: u32,
 }
 
@@ -94,11 +96,16 @@ fn identity(seed: u64, index: usize) -> anyhow::Result<Identity> {
 }
 
 impl World {
-    /// Starts `nodes` nodes, all of them Islands, and publishes the starter Cargos.
+    /// Starts `nodes` nodes, of which `islands` run jobs, and publishes the starter Cargos.
     ///
     /// # Errors
     /// When a node does not start.
-    pub async fn start(seed: u64, nodes: usize, jobs_at_a_time: u32) -> anyhow::Result<Self> {
+    pub async fn start(
+        seed: u64,
+        nodes: usize,
+        islands: BTreeSet<usize>,
+        jobs_at_a_time: u32,
+    ) -> anyhow::Result<Self> {
         ensure!(nodes > 0, "a network has at least one node");
         let identities = (0..nodes).map(|i| identity(seed, i)).collect::<Result<Vec<_>, _>>()?;
         let genesis = Arc::new(genesis(&identities)?);
@@ -112,7 +119,7 @@ impl World {
             })
             .collect();
         let runtime = Arc::new(wasm::WasmRuntime::new(wasm::Config::default(), shared_workers())?);
-        let mut world = Self { genesis, runtime, places, jobs_at_a_time };
+        let mut world = Self { genesis, runtime, places, islands, jobs_at_a_time };
         for index in 0..nodes {
             world.start_node(index).await?;
         }
@@ -145,6 +152,16 @@ impl World {
     #[must_use]
     pub fn consumer(&self, index: usize) -> AccountId {
         self.places[index].identity.consumer.account()
+    }
+
+    /// Which of the nodes has this id.
+    ///
+    /// # Errors
+    /// When none has.
+    pub fn index_of(&self, node: NodeId) -> anyhow::Result<usize> {
+        let peer = mesh::identity::peer_of(node);
+        let is_it = |place: &Place| Some(place.identity.node.public().to_peer_id()) == peer;
+        self.places.iter().position(is_it).with_context(|| format!("no node {node}"))
     }
 
     /// A node that runs.
@@ -192,7 +209,7 @@ impl World {
                 mdns: false,
                 max_connections: 1_000,
             },
-            island: Some(island),
+            island: self.islands.contains(&index).then_some(island),
             coordinator: index == 0,
         };
         let runtimes = vec![self.runtime.clone()];

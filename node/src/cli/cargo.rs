@@ -166,9 +166,9 @@ async fn wait_for(client: &Client, manifest: &Manifest) -> Outcome {
     let version = manifest.version.to_string();
     let there = async {
         loop {
-            let found = client.get(&format!("api/v1/workloads/{}", manifest.slug)).await;
+            let found = client.get(&format!("api/v1/workloads/{}", manifest.slug)).await.map(data);
             match found {
-                Ok(found) if data(found)["version"].as_str() == Some(&version) => return Ok(()),
+                Ok(cargo) if cargo["version"].as_str() == Some(&version) => return Ok(()),
                 Err(failed) if failed.exit == Exit::Network => return Err(failed),
                 _ => tokio::time::sleep(POLL).await,
             }

@@ -1,6 +1,6 @@
 //! What people and programs see: tables, JSON, spinners, texts that can't steer a terminal.
 
-use super::exit::{Failed, Outcome};
+use super::exit::{Exit, Failed, Outcome};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::{

@@ -11,7 +11,7 @@ use super::{
     output::{Progress, plain},
     target::Target,
 };
-use crate::consumer::{Ended, Refused, Request, Running, Update};
+use crate::consumer::{Ended, Request, Running, Update};
 use archipelag_protocol::{
     event::Event,
     id::JobId,

@@ -23,8 +23,8 @@ use wasmtime_wasi::I32Exit;
 
 /// Instructions between two chances for other tasks to run: well below a millisecond.
 const YIELD_FUEL: u64 = 2_000_000;
-/// What a millisecond of the time limit is worth in deterministic mode. Cores of this decade
-/// execute about this much at least.
+/// What a millisecond of the time limit is worth in deterministic mode. Fast cores execute up to
+/// twice as much, so on them this limit, which is the same everywhere, comes before the clock's.
 const FUEL_PER_MS: u64 = 10_000_000;
 
 /// Why the sandbox was left.
