@@ -15,7 +15,9 @@ use std::{io::Read, path::PathBuf, str::FromStr, time::SystemTime};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Writes a genesis document.
-    #[command(after_help = "Example: archipelag-bootstrap genesis new --name ours --validator <account>:<node> --allocate <account>=1000 --out genesis.cbor")]
+    #[command(
+        after_help = "Example: archipelag-bootstrap genesis new --name ours --validator <account>:<node> --allocate <account>=1000 --out genesis.cbor"
+    )]
     New(New),
     /// Prints a genesis document as JSON, with the network's id.
     Show { file: PathBuf },
@@ -58,7 +60,10 @@ where
     fn from_str(text: &str) -> Result<Self, String> {
         let (a, b) =
             text.split_once(SEPARATOR).ok_or_else(|| format!("there is no {SEPARATOR:?} in it"))?;
-        Ok(Self(a.parse().map_err(|e: A::Err| e.to_string())?, b.parse().map_err(|e: B::Err| e.to_string())?))
+        Ok(Self(
+            a.parse().map_err(|e: A::Err| e.to_string())?,
+            b.parse().map_err(|e: B::Err| e.to_string())?,
+        ))
     }
 }
 

@@ -20,7 +20,10 @@ use std::{path::PathBuf, sync::Arc};
 
 /// The public entry point of an Archipelag mesh.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Example: archipelag-bootstrap run --join /ip4/192.0.2.1/tcp/8422/p2p/12D3Koo…")]
+#[command(
+    version,
+    after_help = "Example: archipelag-bootstrap run --join /ip4/192.0.2.1/tcp/8422/p2p/12D3Koo…"
+)]
 struct Arguments {
     /// Where keys and data are kept (default ~/.archipelag).
     #[arg(long, global = true, env = "ARCHIPELAG_HOME")]
@@ -93,8 +96,7 @@ async fn seed(home: Option<PathBuf>, run: Run) -> anyhow::Result<()> {
         island: None,
         coordinator: false,
     };
-    let node =
-        Node::start(settings, &identity, Arc::new(genesis), environment, Vec::new()).await?;
+    let node = Node::start(settings, &identity, Arc::new(genesis), environment, Vec::new()).await?;
     println!("Network: {network}");
     let peer = identity.node.public().to_peer_id();
     while node.mesh.listen_addresses().is_empty() {
@@ -111,7 +113,8 @@ async fn seed(home: Option<PathBuf>, run: Run) -> anyhow::Result<()> {
 
 async fn network_genesis(run: &Run, key: &Keypair) -> anyhow::Result<Genesis> {
     if let Some(path) = &run.genesis {
-        let bytes = std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+        let bytes =
+            std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
         return Ok(Genesis::decode(&bytes)?);
     }
     let Some(address) = run.join.first() else {

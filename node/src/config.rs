@@ -75,10 +75,7 @@ impl Default for Mesh {
 #[must_use]
 pub fn loopback(port: u16) -> Vec<Multiaddr> {
     let ip = || Multiaddr::empty().with(Protocol::Ip4(Ipv4Addr::LOCALHOST));
-    vec![
-        ip().with(Protocol::Tcp(port)),
-        ip().with(Protocol::Udp(port)).with(Protocol::QuicV1),
-    ]
+    vec![ip().with(Protocol::Tcp(port)), ip().with(Protocol::Udp(port)).with(Protocol::QuicV1)]
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,13 +166,18 @@ impl Config {
         addresses("mesh.join", &self.mesh.join)?;
         for address in &self.mesh.join {
             if !matches!(address.iter().last(), Some(Protocol::P2p(_))) {
-                return refuse("mesh.join", format!("{address} names no node: it must end in /p2p/<peer id>"));
+                return refuse(
+                    "mesh.join",
+                    format!("{address} names no node: it must end in /p2p/<peer id>"),
+                );
             }
         }
         range("mesh.max_connections", self.mesh.max_connections, 1, MAX_CONNECTIONS)?;
         if !self.http.listen.ip().is_loopback() && !self.http.allow_remote {
             let listen = self.http.listen;
-            let reason = format!("{listen} is open to other machines; set http.allow_remote = true if you mean it");
+            let reason = format!(
+                "{listen} is open to other machines; set http.allow_remote = true if you mean it"
+            );
             return refuse("http.listen", reason);
         }
         range("island.max_jobs", self.island.max_jobs, 1, MAX_JOBS)?;
@@ -189,7 +191,8 @@ impl Config {
     /// Never for a config that validates; TOML has no form for some values of other ones.
     pub fn to_text(&self) -> Result<String, Error> {
         let plain = toml::to_string(self).map_err(|e| Error::Syntax(e.to_string()))?;
-        let mut text = String::from("# Settings of an Archipelag node. Unknown keys are refused.\n");
+        let mut text =
+            String::from("# Settings of an Archipelag node. Unknown keys are refused.\n");
         let mut table = String::new();
         for line in plain.lines() {
             if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

@@ -140,7 +140,8 @@ impl Home {
             });
         }
         let key = format!("ak_{}", hex(&random()?));
-        let text = format!("# Archipelag: the local command line's own API key. Keep it secret.\n{key}\n");
+        let text =
+            format!("# Archipelag: the local command line's own API key. Keep it secret.\n{key}\n");
         if files::write_secret(&path, text.as_bytes())? { Ok(key) } else { self.api_key() }
     }
 
@@ -179,7 +180,8 @@ impl Home {
     /// When the file is there but is not that network's genesis.
     pub fn genesis(&self, network: NetworkId) -> Result<Option<Genesis>, Error> {
         let path = self.0.join(&network.to_string()[..16]).join(GENESIS);
-        let Some(bytes) = files::read(&path, archipelag_protocol::limits::MAX_GENESIS_BYTES)? else {
+        let Some(bytes) = files::read(&path, archipelag_protocol::limits::MAX_GENESIS_BYTES)?
+        else {
             return Ok(None);
         };
         let wrong = |path: PathBuf, reason| Error::Malformed { path, reason };
@@ -247,7 +249,8 @@ impl Home {
     fn address<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<Option<T>, Error> {
         let path = self.file(name);
         let Some(text) = files::read_text(&path)? else { return Ok(None) };
-        let malformed = |e: T::Err| Error::Malformed { path, reason: format!("{e}; delete the file") };
+        let malformed =
+            |e: T::Err| Error::Malformed { path, reason: format!("{e}; delete the file") };
         text.trim().parse().map(Some).map_err(malformed)
     }
 
@@ -337,7 +340,8 @@ fn seed_file(path: &Path, about: &str) -> Result<[u8; 32], Error> {
             .map_err(|_| wrong("the key is not 64 hexadecimal digits".into()));
     }
     let seed = random()?;
-    let text = format!("# Archipelag: {about}.\n# Secret: whoever has it is you.\n{}\n", hex(&seed));
+    let text =
+        format!("# Archipelag: {about}.\n# Secret: whoever has it is you.\n{}\n", hex(&seed));
     if files::write_secret(path, text.as_bytes())? { Ok(seed) } else { seed_file(path, about) }
 }
 

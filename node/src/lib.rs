@@ -16,9 +16,9 @@ pub mod frames;
 pub mod home;
 pub mod island;
 mod job_stream;
-pub mod jobs;
 #[cfg(test)]
 mod job_tests;
+pub mod jobs;
 pub mod ledger;
 pub mod mesh;
 pub mod metrics;

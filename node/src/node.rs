@@ -92,8 +92,11 @@ impl Node {
                 Ledger::remote(mesh.clone(), validators.collect())
             }
         };
-        let catalog =
-            Catalog::new(mesh.clone(), ledger.clone(), ArtifactStore::open(&*disk, workers.clone())?);
+        let catalog = Catalog::new(
+            mesh.clone(),
+            ledger.clone(),
+            ArtifactStore::open(&*disk, workers.clone())?,
+        );
         let operator = Wallet::new(identity.operator.clone(), network, ledger.clone());
         let payer = Wallet::new(identity.consumer.clone(), network, ledger.clone());
         answer_queries(&mesh, &ledger, coordinator.is_some(), &tasks).await;
@@ -232,7 +235,9 @@ fn announce_published(coordinator: Coordinator, mesh: Mesh, tasks: &Tasks) {
                 if published.record.state != State::Published || announced.contains(&key) {
                     continue;
                 }
-                if let Response::Entry(Some(entry)) = coordinator.answer(Request::Cargo(*cargo)).await {
+                if let Response::Entry(Some(entry)) =
+                    coordinator.answer(Request::Cargo(*cargo)).await
+                {
                     if mesh.announce(*entry).await.is_err() {
                         return;
                     }

@@ -194,9 +194,7 @@ fn read_schema(source: &impl Source, field: &'static str, name: &str) -> Result<
 }
 
 fn artifact(source: &impl Source, file: &ProjectFile) -> Result<(Artifact, Bytes), Error> {
-    let field = |name: &str, reason: &str| {
-        Err(wrong(FILE, format!("field `{name}`: {reason}")))
-    };
+    let field = |name: &str, reason: &str| Err(wrong(FILE, format!("field `{name}`: {reason}")));
     if file.runtime_type == RuntimeType::Wasm {
         let Some(name) = &file.module else { return field("module", "a wasm Cargo needs one") };
         let limit = usize::try_from(MAX_ARTIFACT_BYTES).unwrap_or(usize::MAX);

@@ -155,7 +155,12 @@ async fn commit<W: Send + Sync + 'static>(
             Ok(Err(error)) => error.to_string(),
             Err(lost) => lost.to_string(),
         };
-        tracing::error!(database = name, changes = changes.len(), error = failed, "write_behind.commit");
+        tracing::error!(
+            database = name,
+            changes = changes.len(),
+            error = failed,
+            "write_behind.commit"
+        );
         if stop.is_cancelled() {
             return;
         }

@@ -16,7 +16,9 @@ pub struct Credits(u64);
 
 /// Why a text is not an amount of credits.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{text:?} is not an amount of credits: write a number with at most six decimals, below 18 trillion")]
+#[error(
+    "{text:?} is not an amount of credits: write a number with at most six decimals, below 18 trillion"
+)]
 pub struct ParseError {
     text: String,
 }
@@ -116,7 +118,9 @@ mod tests {
         assert_eq!("0.01".parse(), Ok(Credits::from_micro(10_000)));
         assert_eq!("12".parse(), Ok(Credits::from_whole(12)));
         assert_eq!(Credits::from_micro(1_500_000).to_string(), "1.5");
-        for bad in ["", ".", "1.", ".5", "-1", "+1", "1e3", "1.0000001", "99999999999999999999", "1 "] {
+        for bad in
+            ["", ".", "1.", ".5", "-1", "+1", "1e3", "1.0000001", "99999999999999999999", "1 "]
+        {
             assert!(bad.parse::<Credits>().is_err(), "{bad:?} was accepted");
         }
     }

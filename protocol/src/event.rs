@@ -13,18 +13,34 @@ use thiserror::Error;
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
-    Status { message: String },
-    Token { content: String },
-    Progress { step: u64, total: u64 },
-    Image { data: String, format: String, width: u32, height: u32 },
-    Result { data: Box<RawValue> },
+    Status {
+        message: String,
+    },
+    Token {
+        content: String,
+    },
+    Progress {
+        step: u64,
+        total: u64,
+    },
+    Image {
+        data: String,
+        format: String,
+        width: u32,
+        height: u32,
+    },
+    Result {
+        data: Box<RawValue>,
+    },
     Done {
         #[serde(skip_serializing_if = "Option::is_none")]
         usage: Option<Usage>,
         #[serde(skip_serializing_if = "Option::is_none")]
         seed: Option<u64>,
     },
-    Error { message: String },
+    Error {
+        message: String,
+    },
 }
 
 /// What a Cargo says it used. Any subset; `tokens` is the plain total of `cargos.txt`.
@@ -95,7 +111,8 @@ impl Event {
         if depth(text) > MAX_JSON_DEPTH {
             return Err(Error::TooDeep);
         }
-        let line: Line<'_> = serde_json::from_str(text).map_err(|e| Error::NotJson(describe(&e)))?;
+        let line: Line<'_> =
+            serde_json::from_str(text).map_err(|e| Error::NotJson(describe(&e)))?;
         Ok(match &*line.kind {
             "status" => Self::Status { message: need("status", "message", line.message)? },
             "token" => Self::Token { content: need("token", "content", line.content)? },
@@ -112,9 +129,7 @@ impl Event {
             },
             "result" => Self::Result { data: need("result", "data", line.data)?.to_owned() },
             "done" => Self::Done { usage: line.usage, seed: line.seed },
-            "error" => Self::Error {
-                message: bounded(need("error", "message", line.message)?),
-            },
+            "error" => Self::Error { message: bounded(need("error", "message", line.message)?) },
             other => return Err(Error::UnknownType(other.chars().take(32).collect())),
         })
     }
@@ -221,7 +236,8 @@ mod tests {
                 _ => assert_eq!(found, expected),
             }
         }
-        let deep = format!("{{\"type\":\"result\",\"data\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        let deep =
+            format!("{{\"type\":\"result\",\"data\":{}{}}}", "[".repeat(200), "]".repeat(200));
         assert_eq!(Event::parse(deep.as_bytes()).err(), Some(Error::TooDeep));
         assert!(Event::parse(br#"{"type":"result","data":"[[[["}"#).is_ok());
     }

@@ -121,7 +121,10 @@ impl Genesis {
             return refuse("policy.payout.fee_percent", "at most 100".into());
         }
         if self.minted().is_none() {
-            return refuse("accounts", "the balances add up to more than an amount can hold".into());
+            return refuse(
+                "accounts",
+                "the balances add up to more than an amount can hold".into(),
+            );
         }
         Ok(())
     }

@@ -186,16 +186,16 @@ mod tests {
     #[test]
     fn text_is_hex_and_errors_name_the_kind() {
         let id = ContentId::of(b"");
-        assert_eq!(id.to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            id.to_string(),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(
             "ab".parse::<JobId>(),
             Err(Error::Length { kind: "job", expected: 32, found: 2 })
         );
-        assert_eq!(
-            "g".repeat(32).parse::<JobId>(),
-            Err(Error::Digit { kind: "job", found: 'g' })
-        );
+        assert_eq!("g".repeat(32).parse::<JobId>(), Err(Error::Digit { kind: "job", found: 'g' }));
     }
 
     #[test]

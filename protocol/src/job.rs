@@ -72,7 +72,10 @@ pub enum ToIsland {
     Cancel,
     /// Ends the stream: the receipt countersigned, and the voucher that covers it when it costs
     /// anything.
-    Settled { payer: Signature, voucher: Option<SignedVoucher> },
+    Settled {
+        payer: Signature,
+        voucher: Option<SignedVoucher>,
+    },
 }
 
 /// From the Island to the Consumer.
@@ -81,12 +84,20 @@ pub enum ToConsumer {
     Accepted,
     Refused(Refusal),
     /// The next line of output, numbered from 0, without its newline.
-    Output { sequence: u64, line: String },
+    Output {
+        sequence: u64,
+        line: String,
+    },
     /// Nothing to say, still working.
     Alive,
     /// Work has cost `price` so far; a voucher must follow before it goes on.
-    Due { price: Credits },
-    Finished { receipt: IslandReceipt, reason: Option<Failure> },
+    Due {
+        price: Credits,
+    },
+    Finished {
+        receipt: IslandReceipt,
+        reason: Option<Failure>,
+    },
 }
 
 /// Why an Island doesn't run a job.

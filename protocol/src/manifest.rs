@@ -16,7 +16,9 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 
 /// How a Cargo is executed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum RuntimeType {
     #[default]
@@ -77,9 +79,19 @@ pub enum Platform {
 #[serde(rename_all = "lowercase")]
 pub enum Artifact {
     /// A wasm module, by content: any node that holds it serves it.
-    Module { hash: ContentId, size_bytes: u64 },
-    Image { container_image: String, image_digest: String },
-    Model { uri: String, sha256: Option<ContentId>, task_type: Option<String> },
+    Module {
+        hash: ContentId,
+        size_bytes: u64,
+    },
+    Image {
+        container_image: String,
+        image_digest: String,
+    },
+    Model {
+        uri: String,
+        sha256: Option<ContentId>,
+        task_type: Option<String>,
+    },
 }
 
 /// What an Island must have.
@@ -225,7 +237,8 @@ impl Manifest {
             (Artifact::Image { container_image, image_digest }, RuntimeType::Container) => {
                 text("container_image", container_image, 1, 255)?;
                 let hex = image_digest.strip_prefix("sha256:").unwrap_or("");
-                if hex.parse::<ContentId>().is_err() || hex.bytes().any(|b| b.is_ascii_uppercase()) {
+                if hex.parse::<ContentId>().is_err() || hex.bytes().any(|b| b.is_ascii_uppercase())
+                {
                     return refuse("image_digest", "write sha256: and 64 lower-case hex digits");
                 }
                 Ok(())
@@ -317,7 +330,10 @@ impl Version {
                 && !(digits && part.len() > 1 && part.starts_with('0'))
         };
         if self.pre.len() > 32 || !(self.pre.is_empty() || self.pre.split('.').all(identifier)) {
-            return refuse("version", "the pre-release is not one by semver.org, at most 32 characters");
+            return refuse(
+                "version",
+                "the pre-release is not one by semver.org, at most 32 characters",
+            );
         }
         Ok(())
     }
@@ -338,14 +354,16 @@ impl FromStr for Version {
             field: "version",
             reason: "write major.minor.patch, optionally -pre, without leading zeros".into(),
         };
-        let (core, pre) = text.split_once('-').map_or((text, None), |(core, pre)| (core, Some(pre)));
+        let (core, pre) =
+            text.split_once('-').map_or((text, None), |(core, pre)| (core, Some(pre)));
         if pre == Some("") {
             return Err(wrong());
         }
         let numbers: Vec<u64> = core
             .split('.')
             .map(|n| {
-                let plain = n.bytes().all(|b| b.is_ascii_digit()) && (n == "0" || !n.starts_with('0'));
+                let plain =
+                    n.bytes().all(|b| b.is_ascii_digit()) && (n == "0" || !n.starts_with('0'));
                 plain.then(|| n.parse().ok()).flatten()
             })
             .collect::<Option<_>>()

@@ -24,7 +24,8 @@ impl Price {
     #[must_use]
     pub fn of(&self, metering: Metering) -> Credits {
         let seconds = u128::from(self.per_second.micro()) * u128::from(metering.duration_ms);
-        let seconds = Credits::from_micro(u64::try_from(seconds.div_ceil(1000)).unwrap_or(u64::MAX));
+        let seconds =
+            Credits::from_micro(u64::try_from(seconds.div_ceil(1000)).unwrap_or(u64::MAX));
         self.per_job
             .saturating_add(self.per_token.saturating_mul(metering.tokens))
             .saturating_add(seconds)
@@ -89,7 +90,12 @@ pub fn split(
     let publisher = base.saturating_sub(base_island);
     if !paid {
         let to_treasury = fee.saturating_add(base_island);
-        return Split { island: Credits::ZERO, publisher, to_treasury, from_treasury: Credits::ZERO };
+        return Split {
+            island: Credits::ZERO,
+            publisher,
+            to_treasury,
+            from_treasury: Credits::ZERO,
+        };
     }
     let wanted = base_island.fraction(u64::from(tier.multiplier_percent(policy)), 100);
     let bonus = wanted.saturating_sub(base_island).min(treasury);
@@ -123,14 +129,19 @@ mod tests {
         let policy = PayoutPolicy::default();
         let price = Credits::from_whole(1);
         let rich = Credits::from_whole(100);
-        let micro = |s: Split| {
-            [s.island, s.publisher, s.to_treasury, s.from_treasury].map(Credits::micro)
-        };
+        let micro =
+            |s: Split| [s.island, s.publisher, s.to_treasury, s.from_treasury].map(Credits::micro);
         let of = |tier, paid, treasury| micro(split(&policy, price, 70, tier, paid, treasury));
         assert_eq!(of(HardwareTier::Entry, true, rich), [700_000, 100_000, 200_000, 0]);
         assert_eq!(of(HardwareTier::CpuOnly, true, rich), [350_000, 100_000, 550_000, 0]);
-        assert_eq!(of(HardwareTier::Enterprise, true, rich), [1_400_000, 100_000, 200_000, 700_000]);
-        assert_eq!(of(HardwareTier::Enterprise, true, Credits::ZERO), [700_000, 100_000, 200_000, 0]);
+        assert_eq!(
+            of(HardwareTier::Enterprise, true, rich),
+            [1_400_000, 100_000, 200_000, 700_000]
+        );
+        assert_eq!(
+            of(HardwareTier::Enterprise, true, Credits::ZERO),
+            [700_000, 100_000, 200_000, 0]
+        );
         assert_eq!(of(HardwareTier::Entry, false, rich), [0, 100_000, 900_000, 0]);
     }
 

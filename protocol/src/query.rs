@@ -20,13 +20,22 @@ pub enum Request {
     Hold(HoldId),
     Standing(AccountId),
     /// The newest published version of a slug, or the one named.
-    Slug { slug: String, version: Option<Version> },
+    Slug {
+        slug: String,
+        version: Option<Version>,
+    },
     Cargo(CargoId),
     /// Catalog entries after `after`, in the order of slugs; at most [`MAX_PAGE`].
-    Catalog { after: Option<String>, limit: u16 },
+    Catalog {
+        after: Option<String>,
+        limit: u16,
+    },
     Status,
     /// Blocks from `from` on, with their certificates; at most `limit`.
-    Blocks { from: u64, limit: u16 },
+    Blocks {
+        from: u64,
+        limit: u16,
+    },
     /// The adverts that the node holds, as signed bytes.
     Adverts,
 }

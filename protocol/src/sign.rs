@@ -60,7 +60,11 @@ impl SecretKey {
     ///
     /// # Errors
     /// When the value has no canonical encoding.
-    pub fn sign<T: Signable>(&self, network: NetworkId, value: &T) -> Result<Signature, codec::Error> {
+    pub fn sign<T: Signable>(
+        &self,
+        network: NetworkId,
+        value: &T,
+    ) -> Result<Signature, codec::Error> {
         let message = message(network, T::DOMAIN, &codec::encode(T::DOMAIN, value)?);
         Ok(Signature(self.0.sign(&message).to_bytes()))
     }
@@ -69,7 +73,11 @@ impl SecretKey {
     ///
     /// # Errors
     /// When the value has no canonical encoding.
-    pub fn seal<T: Signable>(&self, network: NetworkId, value: T) -> Result<Signed<T>, codec::Error> {
+    pub fn seal<T: Signable>(
+        &self,
+        network: NetworkId,
+        value: T,
+    ) -> Result<Signed<T>, codec::Error> {
         let signature = self.sign(network, &value)?;
         Ok(Signed { value, signer: self.account(), signature })
     }

@@ -42,7 +42,11 @@ pub fn ledger(world: &World) -> anyhow::Result<State> {
     let coordinator = world.node(0)?.coordinator.as_ref().context("node 0 is the coordinator")?;
     let state = (*coordinator.state()).clone();
     let minted = CONSUMER_CREDITS.saturating_mul(world.len() as u64).saturating_add(TREASURY);
-    ensure!(state.minted == minted, "{} credits are said to be minted, {minted} were", state.minted);
+    ensure!(
+        state.minted == minted,
+        "{} credits are said to be minted, {minted} were",
+        state.minted
+    );
     state.check_conservation().map_err(|broken| {
         anyhow::anyhow!("{} microcredits exist, {} were minted", broken.found, broken.minted)
     })?;

@@ -7,7 +7,10 @@ use std::{io::Read, path::PathBuf};
 
 /// Runs whole Archipelag nodes in one process, by a scenario.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Example: archipelag-sim run simulations/scenarios/failover.toml --seed 7")]
+#[command(
+    version,
+    after_help = "Example: archipelag-sim run simulations/scenarios/failover.toml --seed 7"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -34,8 +37,8 @@ fn main() -> anyhow::Result<()> {
         .with_context(|| format!("can't open {}", scenario.display()))?
         .take(MAX_SCENARIO_BYTES)
         .read_to_string(&mut text)?;
-    let scenario =
-        Scenario::parse(&text).with_context(|| format!("{} is not a scenario", scenario.display()))?;
+    let scenario = Scenario::parse(&text)
+        .with_context(|| format!("{} is not a scenario", scenario.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let summary = runtime.block_on(scenario.run(seed))?;
     println!("{}", serde_json::to_string_pretty(&summary)?);

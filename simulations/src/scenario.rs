@@ -6,9 +6,7 @@ use crate::{
 };
 use anyhow::{Context as _, bail, ensure};
 use archipelag_node::consumer::{Request, Update};
-use archipelag_protocol::{
-    amount::Credits, id::JobId, matching::RegionPolicy, payment::Verdict,
-};
+use archipelag_protocol::{amount::Credits, id::JobId, matching::RegionPolicy, payment::Verdict};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -83,7 +81,9 @@ impl Scenario {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let scenario: Self = toml::from_str(text)?;
         ensure!((1..=100).contains(&scenario.nodes), "nodes: {}, must be 1 to 100", scenario.nodes);
-        if let Some(island) = scenario.islands().into_iter().find(|island| *island >= scenario.nodes) {
+        if let Some(island) =
+            scenario.islands().into_iter().find(|island| *island >= scenario.nodes)
+        {
             bail!("islands: there is no node {island}");
         }
         for jobs in &scenario.jobs {
@@ -150,7 +150,8 @@ impl Scenario {
         };
         let node = world.node(jobs.from)?;
         let submitted = node.consumer.submit(&node.payer, id, request).await;
-        let mut running = submitted.map_err(|refused| anyhow::anyhow!("job {number}: {refused}"))?;
+        let mut running =
+            submitted.map_err(|refused| anyhow::anyhow!("job {number}: {refused}"))?;
         let mut delivered = Delivered::default();
         let mut executing = jobs.from;
         loop {

@@ -5,8 +5,7 @@ use archipelag_node::{
     disk::MemoryDisk,
     environment::{Environment, Executor, InlineWorkers, TokioExecutor, memory_transport},
     home::Identity,
-    island,
-    mesh,
+    island, mesh,
     node::{Node, Settings},
     starter::starter_cargos,
 };
@@ -182,7 +181,8 @@ impl World {
     /// When it runs, or does not start.
     pub async fn start_node(&mut self, index: usize) -> anyhow::Result<()> {
         let through = self.places.iter().enumerate().find_map(|(other, place)| {
-            let address = place.address.clone().filter(|_| other != index && place.running.is_some());
+            let address =
+                place.address.clone().filter(|_| other != index && place.running.is_some());
             let peer = place.identity.node.public().to_peer_id();
             address.map(|address| address.with(libp2p::multiaddr::Protocol::P2p(peer)))
         });
@@ -253,9 +253,9 @@ impl World {
                 }
             }
         };
-        tokio::time::timeout(deadline, waiting)
-            .await
-            .with_context(|| format!("node {node} sees {} of {islands} Islands", mesh.islands().len()))
+        tokio::time::timeout(deadline, waiting).await.with_context(|| {
+            format!("node {node} sees {} of {islands} Islands", mesh.islands().len())
+        })
     }
 
     /// Stops all nodes in order.

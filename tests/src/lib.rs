@@ -122,9 +122,8 @@ impl Node {
                 let log = std::fs::read_to_string(self.home.with_extension("log"))?;
                 bail!("`archipelag up` did not get ready; it said:\n{log}");
             };
-            let after = |name: &str| {
-                line.trim().strip_prefix(name).map(|value| value.trim().to_owned())
-            };
+            let after =
+                |name: &str| line.trim().strip_prefix(name).map(|value| value.trim().to_owned());
             if let Some(key) = after("API key:") {
                 self.key = key;
             }
@@ -189,9 +188,8 @@ impl Node {
         body: Option<Value>,
     ) -> anyhow::Result<(u16, Value)> {
         let client = reqwest::Client::builder().timeout(DEADLINE).build()?;
-        let mut request = client
-            .request(method, format!("{}/api/v1{path}", self.http))
-            .bearer_auth(&self.key);
+        let mut request =
+            client.request(method, format!("{}/api/v1{path}", self.http)).bearer_auth(&self.key);
         if let Some(body) = body {
             request = request.json(&body);
         }

@@ -34,7 +34,11 @@ fn start(seed: u8, join: Vec<Multiaddr>, tasks: &Tasks) -> anyhow::Result<Mesh> 
 }
 
 /// Echoes `request` bytes there and `response` bytes back.
-pub(super) async fn measure(request: usize, response: usize, time: Duration) -> anyhow::Result<Figure> {
+pub(super) async fn measure(
+    request: usize,
+    response: usize,
+    time: Duration,
+) -> anyhow::Result<Figure> {
     let tasks = Tasks::new(Arc::new(TokioExecutor(tokio::runtime::Handle::current())));
     let server = start(51, Vec::new(), &tasks)?;
     let client = start(52, vec![nodes::listening(&server).await?], &tasks)?;

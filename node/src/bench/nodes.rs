@@ -79,11 +79,7 @@ impl Pair {
                 max_jobs: MAX_JOBS,
                 ..island::Config::detect("bench", "here")
             });
-            let settings = Settings {
-                mesh: mesh_config(join)?,
-                island,
-                coordinator: !is_island,
-            };
+            let settings = Settings { mesh: mesh_config(join)?, island, coordinator: !is_island };
             let runtimes: Vec<Arc<dyn Runtime>> = vec![wasm.clone()];
             Node::start(settings, identity, genesis.clone(), environment, runtimes).await
         };
@@ -132,6 +128,7 @@ pub(super) async fn listening(mesh: &Mesh) -> anyhow::Result<Multiaddr> {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let address = tokio::time::timeout(START_TIME, waiting).await.context("no listening address")?;
+    let address =
+        tokio::time::timeout(START_TIME, waiting).await.context("no listening address")?;
     Ok(address.parse()?)
 }

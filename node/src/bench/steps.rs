@@ -65,9 +65,12 @@ pub(super) async fn measure(
         ("sign", each(|| drop(black_box(key.sign(network, &offer))))),
         ("verify", each(|| drop(black_box(sign::verify(network, account, &offer, &signature))))),
         ("schema", each(|| drop(black_box(resolved.input_schema.validate(input))))),
-        ("input_hash", each(|| {
-            black_box(ContentId::of(&text));
-        })),
+        (
+            "input_hash",
+            each(|| {
+                black_box(ContentId::of(&text));
+            }),
+        ),
     ]);
     let mut opened = in_sequence(time / 2, async || {
         let mut stream =

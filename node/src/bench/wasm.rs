@@ -18,9 +18,14 @@ fn error(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
-async fn run(engine: &Engine, program: &InstancePre<WasiP1Ctx>, input: Bytes) -> anyhow::Result<usize> {
+async fn run(
+    engine: &Engine,
+    program: &InstancePre<WasiP1Ctx>,
+    input: Bytes,
+) -> anyhow::Result<usize> {
     let output = MemoryOutputPipe::new(OUTPUT_BYTES);
-    let wasi = WasiCtxBuilder::new().stdin(MemoryInputPipe::new(input)).stdout(output.clone()).build_p1();
+    let wasi =
+        WasiCtxBuilder::new().stdin(MemoryInputPipe::new(input)).stdout(output.clone()).build_p1();
     let mut store = Store::new(engine, wasi);
     let instance = program.instantiate_async(&mut store).await.map_err(error)?;
     let start = instance.get_typed_func::<(), ()>(&mut store, "_start").map_err(error)?;

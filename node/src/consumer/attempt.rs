@@ -144,7 +144,8 @@ pub(super) async fn attempt(job: &mut Job, advert: &SignedAdvert, attempt: u32) 
         issued,
         expires: issued.after_ms(core.genesis.policy.job.offer_life_ms),
     };
-    let mut stream = Stream::new(job, advert, offer, money, Reader::new(reading), Writer::new(writing));
+    let mut stream =
+        Stream::new(job, advert, offer, money, Reader::new(reading), Writer::new(writing));
     let stopped = match stream.run().await {
         Ok(end) => return end,
         Err(stopped) => stopped,
@@ -370,7 +371,9 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
     fn on_due(&mut self, price: Credits) -> Result<(), Stop> {
         let most = self.expected().price_by_now(&self.output);
         if price > most {
-            return Err(Stop::Hostile(format!("it asked for {price} credits when {most} were due")));
+            return Err(Stop::Hostile(format!(
+                "it asked for {price} credits when {most} were due"
+            )));
         }
         let reading = codec::encode("meter reading", &(self.offer.job, price))?;
         let voucher = self.money.advance(&*self.job.bank, price, ContentId::of(&reading))?;
@@ -398,8 +401,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
             return Ok(retry);
         }
         let payer = self.job.bank.key().sign(self.job.core.network, receipt)?;
-        let settled =
-            SettledReceipt { receipt: receipt.clone(), island: signed.signature, payer };
+        let settled = SettledReceipt { receipt: receipt.clone(), island: signed.signature, payer };
         let ended = Ended {
             verdict: receipt.verdict,
             failure: reason,
@@ -422,7 +424,9 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
             return None;
         }
         match verdict {
-            Verdict::Failed if check::is_islands_fault(failure) => Some(End::next(failure.to_string())),
+            Verdict::Failed if check::is_islands_fault(failure) => {
+                Some(End::next(failure.to_string()))
+            }
             // Nobody here asked for that, unless the job has cost all that it may.
             Verdict::Cancelled
                 if failure.step != Step::Limit
@@ -449,7 +453,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
         updates.push(Update::Ended(ended));
         let mut updates = updates.into_iter();
         while let Some(update) = updates.next() {
-            if let Err(mpsc::error::TrySendError::Full(update)) = self.job.updates.try_send(update) {
+            if let Err(mpsc::error::TrySendError::Full(update)) = self.job.updates.try_send(update)
+            {
                 return std::iter::once(update).chain(updates).collect();
             }
         }

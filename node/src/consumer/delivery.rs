@@ -62,7 +62,8 @@ impl Output {
         if self.bytes > bytes_max {
             return Err(format!("more than {bytes_max} bytes of output"));
         }
-        let event = Event::parse(line.as_bytes()).map_err(|e| format!("output line {sequence}: {e}"))?;
+        let event =
+            Event::parse(line.as_bytes()).map_err(|e| format!("output line {sequence}: {e}"))?;
         self.hash.update(line.as_bytes());
         self.hash.update(b"\n");
         self.lines += 1;
@@ -171,15 +172,18 @@ mod tests {
     fn what_no_honest_island_sends_is_refused() {
         let mut delivered = Delivered::default();
         let mut output = Output::new();
-        let mut take = |sequence, line: &str| output.take(&mut delivered, (sequence, line), 100).err();
+        let mut take =
+            |sequence, line: &str| output.take(&mut delivered, (sequence, line), 100).err();
         assert_eq!(take(1, "{}"), Some("output line 1 came where line 0 was due".into()));
         assert!(take(0, "{}").is_some_and(|e| e.starts_with("output line 0: not a JSON object")));
         let mut output = Output::new();
-        let mut take = |sequence, line: &str| output.take(&mut delivered, (sequence, line), 100).err();
+        let mut take =
+            |sequence, line: &str| output.take(&mut delivered, (sequence, line), 100).err();
         assert_eq!(take(0, &token("x")), None);
         assert_eq!(take(1, &token(&"y".repeat(80))), Some("more than 100 bytes of output".into()));
         let mut output = Output::new();
-        let mut take = |sequence, line: &str| output.take(&mut delivered, (sequence, line), 100).err();
+        let mut take =
+            |sequence, line: &str| output.take(&mut delivered, (sequence, line), 100).err();
         assert_eq!(take(0, r#"{"type":"done"}"#), None);
         assert_eq!(take(1, &token("x")), Some("output line 1 came after the last one".into()));
     }

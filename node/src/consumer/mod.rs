@@ -69,7 +69,11 @@ pub struct Request {
 #[derive(Clone, Debug)]
 pub enum Update {
     /// An Island has accepted it; after a failover, another one.
-    Started { island: AccountId, node: NodeId, attempt: u32 },
+    Started {
+        island: AccountId,
+        node: NodeId,
+        attempt: u32,
+    },
     /// Each of the Cargo's events once; `done` or `error` only when the Island's receipt is right.
     Event(Event),
     Ended(Ended),

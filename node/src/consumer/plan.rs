@@ -74,7 +74,11 @@ pub(super) struct Prepared {
 ///
 /// # Errors
 /// What is wrong with the request.
-pub(super) async fn prepare(core: &Core, id: JobId, request: &Request) -> Result<Prepared, Refused> {
+pub(super) async fn prepare(
+    core: &Core,
+    id: JobId,
+    request: &Request,
+) -> Result<Prepared, Refused> {
     let policy = &core.genesis.policy;
     request
         .regions
@@ -89,7 +93,8 @@ pub(super) async fn prepare(core: &Core, id: JobId, request: &Request) -> Result
     let input = check_input(&resolved, &request.input, policy.job.input_bytes_max)?;
     let manifest = &resolved.entry.manifest.value;
     let time_ms = policy.sandbox.limits(resolved.entry.record.trust_level).time_ms;
-    let price_max = price_max(&manifest.price, time_ms, &request.input, policy.job.output_bytes_max);
+    let price_max =
+        price_max(&manifest.price, time_ms, &request.input, policy.job.output_bytes_max);
     let matching = matching::Request {
         tie: id,
         cargo: resolved.cargo,
@@ -146,7 +151,9 @@ impl Standings {
     pub(super) fn is_stale(&self, islands: &[SeenIsland]) -> bool {
         let known = lock(&self.0);
         islands.iter().take(MAX_STANDINGS).any(|seen| {
-            known.get(&seen.advert.value.account).is_none_or(|(since, _)| since.elapsed() > STANDING_LIFE)
+            known
+                .get(&seen.advert.value.account)
+                .is_none_or(|(since, _)| since.elapsed() > STANDING_LIFE)
         })
     }
 

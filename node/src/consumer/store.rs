@@ -191,7 +191,8 @@ fn write(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
                 }
                 Change::NoHold(pair, hold) => {
                     let key = (pair.0.0, pair.1.0);
-                    let stored = holds.get(key)?.map(|v| decode::<HoldRecord>(v.value())).transpose()?;
+                    let stored =
+                        holds.get(key)?.map(|v| decode::<HoldRecord>(v.value())).transpose()?;
                     if stored.is_some_and(|stored| stored.hold == *hold) && written.insert(*pair) {
                         holds.remove(key)?;
                     }

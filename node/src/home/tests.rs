@@ -67,7 +67,13 @@ fn what_others_can_read_is_refused() {
 fn a_broken_key_file_is_named_and_not_quoted() {
     let (_directory, home) = home();
     let almost = "ab".repeat(31);
-    for text in ["", "# only a comment\n", &almost, &format!("{almost}zz"), &format!("{almost}ab\n{almost}ab")] {
+    for text in [
+        "",
+        "# only a comment\n",
+        &almost,
+        &format!("{almost}zz"),
+        &format!("{almost}ab\n{almost}ab"),
+    ] {
         files::write(&home.file(NODE_KEY), text.as_bytes()).unwrap();
         let message = home.identity().unwrap_err().to_string();
         assert!(message.contains("node.key"), "{message}");

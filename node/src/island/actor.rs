@@ -10,11 +10,7 @@ use archipelag_protocol::{
 };
 use archipelag_runtimes::runtime::Runtime;
 use futures::{AsyncRead, AsyncWrite};
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::timeout,
@@ -85,7 +81,8 @@ pub(super) async fn take_streams<S>(
 
 /// The most streams at a time.
 pub(super) fn streams_max(config: &Config) -> usize {
-    WAITING_STREAMS.saturating_add(usize::try_from(config.max_jobs).unwrap_or(usize::MAX))
+    WAITING_STREAMS
+        .saturating_add(usize::try_from(config.max_jobs).unwrap_or(usize::MAX))
         .min(Semaphore::MAX_PERMITS)
 }
 
@@ -125,7 +122,10 @@ pub(super) async fn settle(
     }
     settler.store.flush().await;
     if timeout(LAST_SETTLE_WAIT, settler.settle_all()).await.is_err() {
-        tracing::warn!(waiting = settler.store.waiting(), "island.stop: settled after the next start");
+        tracing::warn!(
+            waiting = settler.store.waiting(),
+            "island.stop: settled after the next start"
+        );
     }
     store_stop.cancel();
     island.ended.cancel();

@@ -86,10 +86,8 @@ pub(super) async fn admit<R: AsyncRead + Unpin>(
     let (resolved, runtime, limits) = check_cargo(island, &offer.value).await?;
     let price = &resolved.entry.manifest.value.price;
     let terms = Terms { per_job: price.per_job, time_ms: limits.sandbox.time_ms };
-    let money = island
-        .payments
-        .reserve(offer.signer, &offer.value, terms, &island.store, now())
-        .await?;
+    let money =
+        island.payments.reserve(offer.signer, &offer.value, terms, &island.store, now()).await?;
     let input = read_input(reader, &offer.value).await?;
     check_input(&resolved, &input)?;
     let place = island.state.take(offer.value.job, offer.value.expires, now())?;
@@ -111,11 +109,18 @@ fn check_offer(island: &Core, signed: &SignedOffer) -> Result<(), Denied> {
     if offer.started > offer.issued {
         return Err(hostile("field `started`: later than `issued`"));
     }
-    signed.verify(island.payments.network).map_err(|e| hostile(format!("field `signature`: {e}")))?;
+    signed
+        .verify(island.payments.network)
+        .map_err(|e| hostile(format!("field `signature`: {e}")))?;
     Ok(())
 }
 
-fn check_age(offer: &Offer, now: Timestamp, life_ms: u64, started: Timestamp) -> Result<(), Denied> {
+fn check_age(
+    offer: &Offer,
+    now: Timestamp,
+    life_ms: u64,
+    started: Timestamp,
+) -> Result<(), Denied> {
     let stale = |message: String| Err(refused(RefusalKind::Stale, message));
     if offer.issued.since_ms(now) > MAX_AHEAD_MS {
         let ahead = offer.issued.since_ms(now);
@@ -129,7 +134,10 @@ fn check_age(offer: &Offer, now: Timestamp, life_ms: u64, started: Timestamp) ->
     }
     // Job ids of before the start are forgotten, so an offer of then might run twice.
     if offer.issued < started {
-        return stale(format!("field `issued`: {}, this Island started at {started}", offer.issued));
+        return stale(format!(
+            "field `issued`: {}, this Island started at {started}",
+            offer.issued
+        ));
     }
     Ok(())
 }
@@ -148,7 +156,11 @@ async fn check_cargo(
     })?;
     let (manifest, record) = (&resolved.entry.manifest.value, &resolved.entry.record);
     if record.state != State::Published {
-        return Err(unsuitable(format!("{} is {:?}, not published", manifest.label(), record.state)));
+        return Err(unsuitable(format!(
+            "{} is {:?}, not published",
+            manifest.label(),
+            record.state
+        )));
     }
     matching::can_run(&island.capabilities, manifest.runtime_type, &manifest.requirements)
         .map_err(|e| refused(e.refusal_kind(), e.to_string()))?;
@@ -179,7 +191,9 @@ async fn read_input<R: AsyncRead + Unpin>(
     let mut input: Vec<u8> = Vec::new();
     while input.len() < length {
         match reader.next(job::decode_to_island).await? {
-            ToIsland::Input(chunk) if chunk.is_empty() => return Err(hostile("an empty input frame")),
+            ToIsland::Input(chunk) if chunk.is_empty() => {
+                return Err(hostile("an empty input frame"));
+            }
             ToIsland::Input(chunk) if input.is_empty() => input = chunk.into_vec(),
             ToIsland::Input(chunk) => input.extend_from_slice(&chunk),
             ToIsland::Cancel => return Err(Denied::Stream(job_stream::Error::Closed)),
@@ -198,7 +212,8 @@ async fn read_input<R: AsyncRead + Unpin>(
 /// The messages say where the input is wrong, never what is in it.
 fn check_input(resolved: &Resolved, input: &[u8]) -> Result<(), Denied> {
     let invalid = |message: String| refused(RefusalKind::Invalid, message);
-    let text = std::str::from_utf8(input).map_err(|_| invalid("field `input`: not UTF-8".into()))?;
+    let text =
+        std::str::from_utf8(input).map_err(|_| invalid("field `input`: not UTF-8".into()))?;
     if depth(text) > MAX_JSON_DEPTH {
         return Err(invalid(format!("field `input`: nested deeper than {MAX_JSON_DEPTH}")));
     }

@@ -117,7 +117,9 @@ impl Meter {
                 self.asked = Some((due, now));
                 Reading::Ask(due)
             }
-            Some((_, since)) if self.is_paused(now) && now >= since + VOUCHER_WAIT => Reading::Unpaid,
+            Some((_, since)) if self.is_paused(now) && now >= since + VOUCHER_WAIT => {
+                Reading::Unpaid
+            }
             _ => Reading::Go,
         }
     }

@@ -168,7 +168,8 @@ impl Island {
         });
         let streams = Arc::new(Semaphore::new(all_streams));
         tasks.spawn(actor::keep_advert(core.clone()));
-        let settling = actor::settle(core.clone(), settler, streams.clone(), store_stop, all_streams);
+        let settling =
+            actor::settle(core.clone(), settler, streams.clone(), store_stop, all_streams);
         tasks.spawn(settling);
         Ok(Self { core, tasks: tasks.clone(), streams })
     }

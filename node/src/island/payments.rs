@@ -100,8 +100,13 @@ impl HoldBook {
 
     /// What other lanes have taken or may take of the hold.
     fn others(&self, lane: Lane) -> Credits {
-        let lanes: BTreeSet<Lane> =
-            self.lanes.keys().chain(self.hold.lanes.keys()).copied().filter(|l| *l != lane).collect();
+        let lanes: BTreeSet<Lane> = self
+            .lanes
+            .keys()
+            .chain(self.hold.lanes.keys())
+            .copied()
+            .filter(|l| *l != lane)
+            .collect();
         lanes.into_iter().fold(Credits::ZERO, |sum, lane| {
             let known = self.hold.lanes.get(&lane).map_or(Credits::ZERO, |l| l.cumulative);
             let own = self.lanes.get(&lane).map_or(Credits::ZERO, LaneBook::covered);
@@ -164,8 +169,9 @@ impl Payments {
         let known = lock(&self.book).holds.contains_key(&offer.hold);
         let lanes = if known { Vec::new() } else { store.lanes(offer.hold).await };
         self.remember(offer.hold, hold, lanes, now)?;
-        self.try_reserve(payer, offer, terms, allowance, now)
-            .unwrap_or_else(|| refuse(format!("hold {}: too many holds are in use here", offer.hold)))
+        self.try_reserve(payer, offer, terms, allowance, now).unwrap_or_else(|| {
+            refuse(format!("hold {}: too many holds are in use here", offer.hold))
+        })
     }
 
     /// What `payer` may leave unpaid while a job runs: one chunk, less what it owes.
@@ -184,7 +190,8 @@ impl Payments {
         }
         let owes = debt.amount;
         if owes >= chunk || owes.saturating_add(per_job.min(chunk)) > chunk {
-            let message = format!("{owes} credits are unpaid for earlier jobs, the limit is {chunk}");
+            let message =
+                format!("{owes} credits are unpaid for earlier jobs, the limit is {chunk}");
             return refuse(message);
         }
         Ok(chunk.saturating_sub(owes))
@@ -333,7 +340,10 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    fn with_lane<T>(&self, change: impl FnOnce(&HoldBook, &mut LaneBook) -> T) -> Result<T, String> {
+    fn with_lane<T>(
+        &self,
+        change: impl FnOnce(&HoldBook, &mut LaneBook) -> T,
+    ) -> Result<T, String> {
         let mut book = lock(&self.payments.book);
         let gone = || "the hold is gone".to_owned();
         let entry = book.holds.get_mut(&self.hold).ok_or_else(gone)?;
@@ -394,7 +404,9 @@ impl Reservation {
         }
         let (found, least) = (voucher.cumulative, lane.covered());
         if found < least {
-            return Err(format!("field `cumulative`: {found} credits, the last voucher had {least}"));
+            return Err(format!(
+                "field `cumulative`: {found} credits, the last voucher had {least}"
+            ));
         }
         let (cap, others) = (entry.hold.cap, entry.others(self.lane));
         if found.saturating_add(others) > cap {
@@ -486,7 +498,8 @@ impl Reservation {
         }
         let mut book = lock(&self.payments.book);
         if book.debts.len() >= MAX_DEBTORS && !book.debts.contains_key(&self.payer) {
-            let least = book.debts.iter().min_by_key(|(_, debt)| debt.amount).map(|(payer, _)| *payer);
+            let least =
+                book.debts.iter().min_by_key(|(_, debt)| debt.amount).map(|(payer, _)| *payer);
             if let Some(least) = least {
                 book.debts.remove(&least);
             }

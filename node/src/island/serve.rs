@@ -159,8 +159,13 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         tracing::debug!(%job, ?verdict, %price, reason = ?reason.as_ref().map(|r| r.step), "island.job");
         let Admitted { place, money, .. } = self.admitted;
         drop(place);
-        let mut ending =
-            Ending { island: self.island, reader: self.reader, writer: self.writer, money, receipt };
+        let mut ending = Ending {
+            island: self.island,
+            reader: self.reader,
+            writer: self.writer,
+            money,
+            receipt,
+        };
         ending.run(reason, peer).await;
     }
 
@@ -317,7 +322,9 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         let price = self.admitted.resolved.entry.manifest.value.price;
         let charge = |price: Credits| price.min(offer.price_max);
         match (outcome.verdict, self.cause) {
-            (Verdict::Completed, _) => (Verdict::Completed, charge(price.of(outcome.metering)), None),
+            (Verdict::Completed, _) => {
+                (Verdict::Completed, charge(price.of(outcome.metering)), None)
+            }
             (Verdict::Cancelled, cause) => {
                 let mut parts = price;
                 if self.sequence == 0 {
@@ -364,16 +371,17 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             output: ContentId(self.output.clone().finalize().into()),
             finished: now,
         };
-        self.island.bank.key().seal(self.island.payments.network, receipt).map_err(|e| e.to_string())
+        self.island
+            .bank
+            .key()
+            .seal(self.island.payments.network, receipt)
+            .map_err(|e| e.to_string())
     }
 }
 
 fn out_of_turn() -> job::Error {
-    archipelag_protocol::codec::Error::Malformed {
-        what: "job frame",
-        reason: "out of turn".into(),
-    }
-    .into()
+    archipelag_protocol::codec::Error::Malformed { what: "job frame", reason: "out of turn".into() }
+        .into()
 }
 
 /// Makes the Cargo ready and runs it. Once `cancel` is cancelled it ends within [`CANCEL_WAIT`],

@@ -94,7 +94,8 @@ impl State {
         now: Timestamp,
     ) -> Result<Place, Refusal> {
         let mut inner = lock(&self.inner);
-        while let Some((end, old)) = inner.by_expiry.first().copied().filter(|(end, _)| *end < now) {
+        while let Some((end, old)) = inner.by_expiry.first().copied().filter(|(end, _)| *end < now)
+        {
             inner.by_expiry.remove(&(end, old));
             inner.seen.remove(&old);
         }
@@ -152,6 +153,9 @@ mod tests {
         }
         state.ran(CargoId([20; 32]));
         let recent = state.recent();
-        assert_eq!((recent.len(), recent[0], recent[1]), (MAX_WARM, CargoId([20; 32]), CargoId([39; 32])));
+        assert_eq!(
+            (recent.len(), recent[0], recent[1]),
+            (MAX_WARM, CargoId([20; 32]), CargoId([39; 32]))
+        );
     }
 }

@@ -31,7 +31,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 const LANES: TableDefinition<'_, ([u8; 32], Lane), &[u8]> = TableDefinition::new("lanes");
-const RECEIPTS: TableDefinition<'_, ([u8; 32], Lane, u64), &[u8]> = TableDefinition::new("receipts");
+const RECEIPTS: TableDefinition<'_, ([u8; 32], Lane, u64), &[u8]> =
+    TableDefinition::new("receipts");
 const DEBTS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("debts");
 
 /// Receipts in one batch, and their bytes: what fits into a transaction with its envelope.
@@ -158,8 +159,7 @@ impl Store {
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, redb::Error> {
-    codec::encode_loose("stored value", value)
-        .map_err(|e| redb::Error::Corrupted(e.to_string()))
+    codec::encode_loose("stored value", value).map_err(|e| redb::Error::Corrupted(e.to_string()))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {

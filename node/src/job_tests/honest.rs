@@ -34,7 +34,8 @@ async fn a_job_streams_is_paid_and_settled() {
     assert_eq!(*world.coordinator.committed().borrow(), height);
     assert_eq!(consumer.consumer.metrics().holds_opened.load(Ordering::Relaxed), 1);
 
-    until("countersigned", || island.island.metrics().countersigned.load(Ordering::Relaxed) == 6).await;
+    until("countersigned", || island.island.metrics().countersigned.load(Ordering::Relaxed) == 6)
+        .await;
     island.island.stop().await;
     assert_eq!(island.island.unsettled(), 0);
     let standing = world.ledger.standing(island.account).await.unwrap();
@@ -58,7 +59,9 @@ async fn what_is_wrong_with_a_request_is_said_before_money_moves() {
     let none = refused("say", steps(json!([]))).await;
     assert!(matches!(none, Refused::NoIsland { ref excluded } if excluded.is_empty()), "{none}");
     let _island = world.island(1, "here");
-    assert!(matches!(refused("sing", json!({})).await, Refused::UnknownCargo(slug) if slug == "sing"));
+    assert!(
+        matches!(refused("sing", json!({})).await, Refused::UnknownCargo(slug) if slug == "sing")
+    );
     let schema = refused("say", json!({ "steps": 1 })).await;
     assert!(matches!(&schema, Refused::Schema(errors) if errors[0].field == "/steps"), "{schema}");
     assert!(matches!(refused("say", json!([])).await, Refused::Schema(_)));
@@ -76,7 +79,8 @@ async fn what_is_wrong_with_a_request_is_said_before_money_moves() {
     let plan = consumer.consumer.plan(&consumer.wallet, &elsewhere).await.unwrap();
     assert!(plan.ranked.is_empty() && plan.excluded[0].1.contains("region"));
     assert_eq!((plan.price_max, plan.available), (credits("0.01"), credits("100")));
-    let none = consumer.consumer.submit(&consumer.wallet, JobId([7; 16]), elsewhere).await.unwrap_err();
+    let none =
+        consumer.consumer.submit(&consumer.wallet, JobId([7; 16]), elsewhere).await.unwrap_err();
     assert!(matches!(none, Refused::NoIsland { ref excluded } if excluded.len() == 1), "{none}");
     assert_eq!(world.balance(super::world::PAYER).await, credits("100"));
 }
@@ -94,11 +98,17 @@ async fn the_cargos_own_failure_is_final_and_free_and_the_islands_is_tried_elsew
         let told = consumer.run("say", steps(json!([{ "token": "a" }, { "end": end }]))).await;
         assert_eq!((told.ended.verdict, told.ended.attempts), (verdict, 1), "{end}");
         assert_eq!(told.ended.failure.map(|f| f.step), Some(step));
-        assert_eq!((told.lines, told.ended.price), (lines.iter().map(|s| (*s).into()).collect(), Credits::ZERO));
+        assert_eq!(
+            (told.lines, told.ended.price),
+            (lines.iter().map(|s| (*s).into()).collect(), Credits::ZERO)
+        );
         assert!(told.ended.receipt.is_some());
     }
     let told = consumer.run("say", steps(json!([{ "token": "a" }, { "end": "engine" }]))).await;
-    assert_eq!((told.ended.verdict, told.ended.attempts, told.lines), (Verdict::Failed, 2, vec!["a".into()]));
+    assert_eq!(
+        (told.ended.verdict, told.ended.attempts, told.lines),
+        (Verdict::Failed, 2, vec!["a".into()])
+    );
     assert!(told.ended.failure.unwrap().message.contains("no memory left"));
     assert_eq!(world.reported(), []);
 }
@@ -108,7 +118,8 @@ async fn an_island_that_stops_hands_the_job_on() {
     let world = World::new().await;
     let (first, second) = (world.island(1, "here"), world.island(2, "there"));
     let consumer = world.consumer();
-    let input = steps(json!([{ "token": "a" }, { "token": "b" }, { "wait": 400 }, { "token": "c" }]));
+    let input =
+        steps(json!([{ "token": "a" }, { "token": "b" }, { "wait": 400 }, { "token": "c" }]));
     let mut running = consumer.submit("say", input).await;
     let mut seen = Vec::new();
     while seen.len() < 2 {
@@ -125,7 +136,8 @@ async fn an_island_that_stops_hands_the_job_on() {
     assert_eq!(told.nodes, [second.node]);
     // Both attempts were given the same time and randomness.
     assert_eq!(*first.runtime.seeds.lock().unwrap(), *second.runtime.seeds.lock().unwrap());
-    until("countersigned", || second.island.metrics().countersigned.load(Ordering::Relaxed) == 1).await;
+    until("countersigned", || second.island.metrics().countersigned.load(Ordering::Relaxed) == 1)
+        .await;
     second.island.stop().await;
     let standing = world.ledger.standing(second.account).await.unwrap();
     assert_eq!((standing.jobs, world.ledger.standing(first.account).await.unwrap().jobs), (1, 0));
@@ -145,7 +157,10 @@ async fn a_cancel_stops_the_work_and_so_does_a_consumer_that_goes() {
     running.cancel.cancel();
     let told = follow(running).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    assert_eq!((told.ended.verdict, told.ended.failure.map(|f| f.step)), (Verdict::Cancelled, Some(Step::Cancelled)));
+    assert_eq!(
+        (told.ended.verdict, told.ended.failure.map(|f| f.step)),
+        (Verdict::Cancelled, Some(Step::Cancelled))
+    );
     // Something was delivered, so the job is charged.
     assert_eq!((told.ended.price, told.ended.attempts), (credits("0.01"), 1));
     until("it stopped", || is_running(0) && island.island.active_jobs() == 0).await;
@@ -178,7 +193,9 @@ async fn a_slow_reader_slows_the_cargo_and_is_not_taken_for_a_lost_island() {
     while let Some(update) = running.updates.recv().await {
         match update {
             Update::Event(_) => count += 1,
-            Update::Ended(ended) => assert_eq!((ended.verdict, ended.attempts), (Verdict::Completed, 1)),
+            Update::Ended(ended) => {
+                assert_eq!((ended.verdict, ended.attempts), (Verdict::Completed, 1))
+            }
             Update::Started { .. } => {}
         }
     }
@@ -197,7 +214,8 @@ async fn many_jobs_at_once_share_a_hold_and_none_is_refused_money() {
     for told in futures::future::join_all(jobs).await {
         assert_eq!((told.ended.verdict, told.ended.attempts), (Verdict::Completed, 1), "{told:?}");
     }
-    until("countersigned", || island.island.metrics().countersigned.load(Ordering::Relaxed) == 41).await;
+    until("countersigned", || island.island.metrics().countersigned.load(Ordering::Relaxed) == 41)
+        .await;
     island.island.stop().await;
     assert_eq!(world.ledger.standing(island.account).await.unwrap().jobs, 41);
     // 41 × 0.4 of which the Island gets 35 %.

@@ -62,7 +62,12 @@ impl Runtime for Scripted {
         self.ready.lock().unwrap().contains(&cargo)
     }
 
-    async fn run(&self, job: Job, events: mpsc::Sender<Event>, cancel: CancellationToken) -> Outcome {
+    async fn run(
+        &self,
+        job: Job,
+        events: mpsc::Sender<Event>,
+        cancel: CancellationToken,
+    ) -> Outcome {
         self.running.fetch_add(1, Ordering::SeqCst);
         let _running = Counted(&self.running);
         self.seeds.lock().unwrap().insert((job.now.0, job.seed));

@@ -109,7 +109,11 @@ pub(super) struct Shelf(Mutex<BTreeMap<String, Arc<Resolved>>>);
 
 #[async_trait]
 impl Cargos for Shelf {
-    async fn resolve(&self, slug: &str, _: Option<&Version>) -> Result<Arc<Resolved>, catalog::Error> {
+    async fn resolve(
+        &self,
+        slug: &str,
+        _: Option<&Version>,
+    ) -> Result<Arc<Resolved>, catalog::Error> {
         let found = self.0.lock().unwrap().get(slug).cloned();
         found.ok_or_else(|| catalog::Error::Unknown(slug.into()))
     }
@@ -127,8 +131,7 @@ impl Cargos for Shelf {
 
 /// A node's own tasks, so that it can be stopped alone.
 pub(super) fn tasks() -> (Tasks, Arc<dyn Workers>) {
-    let executor: Arc<dyn Executor> =
-        Arc::new(TokioExecutor(tokio::runtime::Handle::current()));
+    let executor: Arc<dyn Executor> = Arc::new(TokioExecutor(tokio::runtime::Handle::current()));
     (Tasks::new(executor.clone()), Arc::new(InlineWorkers(executor)))
 }
 
@@ -183,7 +186,10 @@ impl World {
             policy,
             accounts: [PAYER, OPERATOR].map(rich).to_vec(),
             treasury: Credits::from_whole(10),
-            validators: vec![Validator { account: key(VALIDATOR).account(), node: NodeId([9; 32]) }],
+            validators: vec![Validator {
+                account: key(VALIDATOR).account(),
+                node: NodeId([9; 32]),
+            }],
             publishers: Vec::new(),
         });
         let (tasks, workers) = tasks();
@@ -233,12 +239,15 @@ impl World {
         wallet.send(Action::Publish { manifest: Box::new(manifest) }).await.unwrap();
         let answer = self.coordinator.answer(query::Request::Cargo(cargo)).await;
         let Response::Entry(Some(entry)) = answer else { panic!("{answer:?}") };
-        self.shelve(slug, Resolved {
-            cargo,
-            input_schema: Schema::compile(&entry.manifest.value.input_schema).unwrap(),
-            output_schema: Schema::compile("{}").unwrap(),
-            entry: *entry,
-        });
+        self.shelve(
+            slug,
+            Resolved {
+                cargo,
+                input_schema: Schema::compile(&entry.manifest.value.input_schema).unwrap(),
+                output_schema: Schema::compile("{}").unwrap(),
+                entry: *entry,
+            },
+        );
     }
 
     fn shelve(&self, slug: &str, resolved: Resolved) {

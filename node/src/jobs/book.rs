@@ -216,7 +216,8 @@ impl JobBook {
             index.get(account, id).map_or(entry.head, |e| e.head.clone())
         };
         let input = Some(live.input.to_string());
-        let driver = drive::Driver::new(Arc::clone(&self.inner), writer, job.clone(), live, started);
+        let driver =
+            drive::Driver::new(Arc::clone(&self.inner), writer, job.clone(), live, started);
         self.inner.tasks.spawn(driver.run());
         Ok(Job { head: job, input, output: None, shortened: false })
     }

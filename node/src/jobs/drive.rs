@@ -201,11 +201,10 @@ impl Driver {
             _ => {}
         }
         let kept = matches!(head.status, Status::Completed | Status::Cancelled);
-        let output: Option<Arc<str>> =
-            if kept { gathered.output().map(Into::into) } else { None };
+        let output: Option<Arc<str>> = if kept { gathered.output().map(Into::into) } else { None };
         if head.status != Status::Completed {
-            let failure = failure
-                .unwrap_or_else(|| Failure::new(Step::Lost, "the Island gave no reason"));
+            let failure =
+                failure.unwrap_or_else(|| Failure::new(Step::Lost, "the Island gave no reason"));
             head.error = Some(failure.to_string());
             head.step = Some(failure.step);
         }

@@ -1,7 +1,11 @@
 //! What the book holds in memory: the heads of all jobs, by account, with limits, retention and
 //! idempotency keys.
 
-use super::{Config, Error, log::Log, record::{Head, Status}};
+use super::{
+    Config, Error,
+    log::Log,
+    record::{Head, Status},
+};
 use archipelag_protocol::{
     id::{AccountId, JobId},
     time::Timestamp,
@@ -102,8 +106,15 @@ impl Index {
     }
 
     /// A page of `account`'s jobs, newest first, and how many there are.
-    pub(super) fn page(&self, account: AccountId, limit: usize, offset: usize) -> (Vec<Entry>, usize) {
-        let Some(jobs) = self.accounts.get(&account).map(|a| &a.jobs) else { return (Vec::new(), 0) };
+    pub(super) fn page(
+        &self,
+        account: AccountId,
+        limit: usize,
+        offset: usize,
+    ) -> (Vec<Entry>, usize) {
+        let Some(jobs) = self.accounts.get(&account).map(|a| &a.jobs) else {
+            return (Vec::new(), 0);
+        };
         let page = jobs.values().rev().skip(offset).take(limit);
         (page.filter_map(|job| self.jobs.get(job).cloned()).collect(), jobs.len())
     }
@@ -168,7 +179,8 @@ impl Index {
             let count = of.finished.len();
             let over = count > config.kept_per_account
                 || of.finished_bytes > config.kept_bytes_per_account;
-            let Some((_, _, job)) = of.finished.first().copied().filter(|_| over && count > 1) else {
+            let Some((_, _, job)) = of.finished.first().copied().filter(|_| over && count > 1)
+            else {
                 break;
             };
             self.remove(job);
@@ -189,7 +201,8 @@ impl Index {
         config: &Config,
     ) -> Result<Option<JobId>, Error> {
         let claim = self.accounts.get(&key.account).and_then(|a| a.claims.get(&key.key));
-        let Some(claim) = claim.filter(|c| now.since_ms(c.made) < config.idempotency_life_ms) else {
+        let Some(claim) = claim.filter(|c| now.since_ms(c.made) < config.idempotency_life_ms)
+        else {
             return Ok(None);
         };
         match self.jobs.get(&claim.job) {

@@ -85,7 +85,9 @@ pub enum Error {
     Ended(Status),
     #[error(transparent)]
     Refused(#[from] consumer::Refused),
-    #[error("the job store does not accept writes ({0}); check the disk that holds the node's home")]
+    #[error(
+        "the job store does not accept writes ({0}); check the disk that holds the node's home"
+    )]
     Store(String),
     #[error("the node is stopping")]
     Stopping,

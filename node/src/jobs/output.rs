@@ -43,7 +43,12 @@ pub(super) fn started(place: Place, attempt: u32) -> String {
 }
 
 /// The line that ends a job's stream.
-pub(super) fn last(status: Status, error: Option<&str>, usage: &Usage, seed: Option<u64>) -> String {
+pub(super) fn last(
+    status: Status,
+    error: Option<&str>,
+    usage: &Usage,
+    seed: Option<u64>,
+) -> String {
     let usage = usage_json(usage);
     let line = if status == Status::Completed {
         let mut line = json!({ "type": "done", "usage": usage });
@@ -70,8 +75,13 @@ pub(crate) fn usage_json(usage: &Usage) -> serde_json::Value {
 
 /// An amount as the API has it: a number of credits. Exact up to 9 billion credits.
 pub(crate) fn credits(amount: Credits) -> serde_json::Value {
-    let (whole, part) = (amount.micro() / MICROCREDITS_PER_CREDIT, amount.micro() % MICROCREDITS_PER_CREDIT);
-    if part == 0 { json!(whole) } else { json!(amount.micro() as f64 / MICROCREDITS_PER_CREDIT as f64) }
+    let (whole, part) =
+        (amount.micro() / MICROCREDITS_PER_CREDIT, amount.micro() % MICROCREDITS_PER_CREDIT);
+    if part == 0 {
+        json!(whole)
+    } else {
+        json!(amount.micro() as f64 / MICROCREDITS_PER_CREDIT as f64)
+    }
 }
 
 /// Gathers a job's output from its events: text when it streams tokens, else the last image, else
@@ -133,7 +143,10 @@ mod tests {
     #[test]
     fn output_is_text_or_image_or_result() {
         let token = |c: &str| format!(r#"{{"type":"token","content":"{c}"}}"#);
-        assert_eq!(gather(&[&token("a"), &token("b"), r#"{"type":"done"}"#]).as_deref(), Some("ab"));
+        assert_eq!(
+            gather(&[&token("a"), &token("b"), r#"{"type":"done"}"#]).as_deref(),
+            Some("ab")
+        );
         let result = r#"{"type":"result","data":{"n":1e2}}"#;
         assert_eq!(gather(&[result]).as_deref(), Some(r#"{"n":1e2}"#));
         assert_eq!(gather(&[result, result]).as_deref(), Some(r#"[{"n":1e2},{"n":1e2}]"#));

@@ -2,7 +2,12 @@
 //!
 //! Reads run on the worker pool; writes come from [`super::writer`] alone, many in one commit.
 
-use super::{Error, index::{Claim, ClaimKey}, log, record::Head};
+use super::{
+    Error,
+    index::{Claim, ClaimKey},
+    log,
+    record::Head,
+};
 use archipelag_protocol::{codec, id::JobId};
 use archipelag_runtimes::workers::{self, Workers};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -88,7 +93,11 @@ impl Store {
     }
 
     /// The input and output of `jobs`, in their order, each at most `most_bytes` long.
-    pub(super) async fn texts(&self, jobs: Vec<JobId>, most_bytes: usize) -> Result<Vec<Texts>, Error> {
+    pub(super) async fn texts(
+        &self,
+        jobs: Vec<JobId>,
+        most_bytes: usize,
+    ) -> Result<Vec<Texts>, Error> {
         self.on_workers(move |database| {
             let read = database.begin_read()?;
             let (inputs, outputs) = (read.open_table(INPUTS)?, read.open_table(OUTPUTS)?);

@@ -82,7 +82,9 @@ impl Submitter for NodeSubmitter {
         request: Request,
     ) -> Result<Started, Refused> {
         let Some(wallet) = self.accounts.wallet(payer) else {
-            return Err(Refused::Network(format!("this node does not hold the key of account {payer}")));
+            return Err(Refused::Network(format!(
+                "this node does not hold the key of account {payer}"
+            )));
         };
         let running = self.consumer.submit(&wallet, id, request).await?;
         Ok(Started { updates: running.updates, cancel: running.cancel })

@@ -54,7 +54,10 @@ impl Writer {
 }
 
 /// The writer's queue and its loop, to be spawned.
-pub(super) fn new(store: Store, healthy: Arc<AtomicBool>) -> (Writer, impl Future<Output = ()> + Send) {
+pub(super) fn new(
+    store: Store,
+    healthy: Arc<AtomicBool>,
+) -> (Writer, impl Future<Output = ()> + Send) {
     let (sender, mut receiver) = mpsc::channel::<Write>(QUEUE);
     let work = async move {
         let mut group = Vec::new();

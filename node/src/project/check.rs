@@ -55,7 +55,10 @@ impl Report {
 ///
 /// # Errors
 /// When the manifest can't be encoded.
-pub async fn check(project: &Project, runtime: Option<&dyn Runtime>) -> Result<Report, codec::Error> {
+pub async fn check(
+    project: &Project,
+    runtime: Option<&dyn Runtime>,
+) -> Result<Report, codec::Error> {
     let manifest = &project.manifest;
     let mut report = Report { cargo: manifest.id()?, problems: Vec::new(), cases: Vec::new() };
     let mut compile = |field: &str, text: &str| {

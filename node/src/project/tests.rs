@@ -22,7 +22,9 @@ fn a_new_project_loads() {
     assert_eq!(project.manifest.requirements.ram_mb, 64);
     assert_eq!(project.module.len(), 8);
     assert_eq!(project.cases.len(), 1);
-    assert!(matches!(&project.cases[0].expected, Expected::Result(data) if data["greeting"] == "Hello, world!"));
+    assert!(
+        matches!(&project.cases[0].expected, Expected::Result(data) if data["greeting"] == "Hello, world!")
+    );
 }
 
 #[test]
@@ -112,7 +114,8 @@ fn models_and_images_need_their_own_fields() {
     let image = format!("container_image = \"registry/x\"\nimage_digest = \"{digest}\"");
     assert!(with(&image).is_ok(), "container is the default");
     assert!(with("container_image = \"x\"").unwrap_err().to_string().contains("image_digest"));
-    let model = with("runtime_type = \"onnx\"\nartifact = \"hf://a/b\"\ntask_type = \"ner\"").unwrap();
+    let model =
+        with("runtime_type = \"onnx\"\nartifact = \"hf://a/b\"\ntask_type = \"ner\"").unwrap();
     assert!(model.module.is_empty());
     assert!(with("runtime_type = \"onnx\"").unwrap_err().to_string().contains("artifact"));
     let sha = "runtime_type = \"llmcpp\"\nartifact = \"hf://a/b\"\nsha256 = \"ab\"";
