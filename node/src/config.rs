@@ -20,6 +20,8 @@ use thiserror::Error;
 pub const HTTP_PORT: u16 = 8420;
 /// Where the mesh listens by default, TCP and UDP.
 pub const MESH_PORT: u16 = 8422;
+/// Requests that one API key may make in a minute by default (`API.md`).
+const REQUESTS_PER_MINUTE: NonZero<u32> = NonZero::new(100).unwrap();
 /// Jobs that one Island may run at a time.
 const MAX_JOBS: u32 = 10_000;
 const MAX_CONNECTIONS: u32 = 100_000;
@@ -84,12 +86,14 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Must be set before `listen` may be an address that other machines reach.
     pub allow_remote: bool,
+    /// Requests that one API key may make in a minute.
+    pub requests_per_minute: NonZero<u32>,
 }
 
 impl Default for Http {
     fn default() -> Self {
         let listen = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, HTTP_PORT));
-        Self { listen, allow_remote: false }
+        Self { listen, allow_remote: false, requests_per_minute: REQUESTS_PER_MINUTE }
     }
 }
 

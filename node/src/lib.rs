@@ -5,14 +5,18 @@
 //! its transport, disk, executor and worker pool from an [`environment::Environment`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod api;
 pub mod bench;
 pub mod catalog;
+pub mod cli;
+mod clock;
 pub mod config;
 pub mod consumer;
 pub mod coordinator;
 pub mod disk;
 pub mod environment;
 pub mod frames;
+pub mod gateway;
 pub mod home;
 pub mod island;
 mod job_stream;
@@ -24,6 +28,7 @@ pub mod mesh;
 pub mod metrics;
 pub mod node;
 pub mod project;
+pub mod serve;
 pub mod services;
 pub mod starter;
 pub mod wallet;

@@ -3,8 +3,38 @@
 //! A component keeps its counters in one struct and names them in [`Component::register`]; the node
 //! hands all of them to [`Metrics::new`] once, and the gateway serves [`Metrics::text`].
 
-use prometheus_client::{encoding::text, metrics::gauge::Gauge, registry::Registry};
+use prometheus_client::{encoding::text, registry::Registry};
 use std::sync::Arc;
+
+/// Declares a component's metrics: a public struct of counters and gauges whose doc comments are the
+/// help in the Prometheus text.
+macro_rules! component {
+    (
+        $(#[$about:meta])*
+        pub struct $name:ident {
+            $($(#[doc = $help:literal])+ pub $field:ident: $kind:ty,)+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, Default)]
+        pub struct $name {
+            $($(#[doc = $help])+ pub $field: $kind,)+
+        }
+
+        impl $crate::metrics::Component for $name {
+            fn register(&self, registry: &mut prometheus_client::registry::Registry) {
+                $(
+                    let help = concat!($($help),+).trim().trim_end_matches('.');
+                    registry.register(stringify!($field), help, self.$field.clone());
+                )+
+            }
+        }
+    };
+}
+pub(crate) use component;
+
+/// Something that is set, not counted.
+pub type Gauge = prometheus_client::metrics::gauge::Gauge<u64, std::sync::atomic::AtomicU64>;
 
 /// Metrics of one part of the node.
 pub trait Component {
@@ -37,22 +67,12 @@ impl Metrics {
     }
 }
 
-/// What a node sees of its network, measured when the metrics are read.
-#[derive(Clone, Debug, Default)]
-pub struct Observed {
-    /// Islands with an advert that counts.
-    pub islands: Gauge,
-    /// Connected peers.
-    pub peers: Gauge,
-    /// Height of the newest block known.
-    pub ledger_height: Gauge,
-}
-
-impl Component for Observed {
-    fn register(&self, registry: &mut Registry) {
-        registry.register("islands", "Islands with an advert that counts", self.islands.clone());
-        registry.register("peers", "Connected peers", self.peers.clone());
-        let help = "Height of the newest block known";
-        registry.register("ledger_height", help, self.ledger_height.clone());
+component! {
+    /// What a node sees of its network, measured when the metrics are read.
+    pub struct Observed {
+        /// Islands with an advert that counts.
+        pub islands: Gauge,
+        /// Connected peers.
+        pub peers: Gauge,
     }
 }

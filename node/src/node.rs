@@ -4,7 +4,7 @@
 //! HTTP comes on top, in `serve.rs`.
 
 use crate::{
-    catalog::{ArtifactStore, Catalog},
+    catalog::{self, ArtifactStore, Catalog},
     consumer::Consumer,
     coordinator::{self, Coordinator},
     environment::{Environment, Tasks},
@@ -15,9 +15,10 @@ use crate::{
     project::Project,
     wallet::Wallet,
 };
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use archipelag_protocol::{
     catalog::State,
+    codec,
     genesis::Genesis,
     id::{CargoId, NodeId},
     ledger::{Action, Rejected},
@@ -25,6 +26,7 @@ use archipelag_protocol::{
 };
 use archipelag_runtimes::runtime::Runtime;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 
 /// How long a stopping Island may take to settle.
@@ -40,6 +42,17 @@ pub struct Settings {
     pub island: Option<island::Config>,
     /// Only for nodes that the genesis names as validators.
     pub coordinator: bool,
+}
+
+/// Why a Cargo was not published.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    #[error(transparent)]
+    Sign(#[from] codec::Error),
 }
 
 /// A running node.
@@ -135,11 +148,12 @@ impl Node {
     ///
     /// # Errors
     /// When the ledger refuses it or the module can't be kept.
-    pub async fn publish(&self, project: &Project) -> anyhow::Result<CargoId> {
-        self.catalog.hold_artifact(project.module.clone()).await?;
+    pub async fn publish(&self, project: &Project) -> Result<CargoId, PublishError> {
+        if !project.module.is_empty() {
+            self.catalog.hold_artifact(project.module.clone()).await?;
+        }
         let manifest = self.operator.key().seal(self.mesh.network(), project.manifest.clone())?;
         let cargo = manifest.value.id()?;
-        let label = manifest.value.label();
         let sent = self.operator.send(Action::Publish { manifest: Box::new(manifest) }).await;
         match sent {
             Ok(_) => Ok(cargo),
@@ -149,7 +163,7 @@ impl Node {
             {
                 Ok(cargo)
             }
-            Err(error) => Err(error).with_context(|| format!("{label} was not published")),
+            Err(error) => Err(error.into()),
         }
     }
 

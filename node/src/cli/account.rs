@@ -7,17 +7,8 @@ use super::{
     output::{self, Table, line, pairs},
     target::Target,
 };
-use crate::{
-    home,
-    ledger::Ledger,
-    mesh::identity,
-    wallet::Wallet,
-};
-use archipelag_protocol::{
-    amount::Credits,
-    id::AccountId,
-    ledger::Action,
-};
+use crate::{home, ledger::Ledger, mesh::identity, wallet::Wallet};
+use archipelag_protocol::{amount::Credits, id::AccountId, ledger::Action};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -76,7 +67,9 @@ impl Account {
             Self::Transfer { to, credits, from_operator } => {
                 transfer(global, to, credits, from_operator).await
             }
-            Self::Keys(keys) => keys.run(&global.client("archipelag account keys")?, global.json).await,
+            Self::Keys(keys) => {
+                keys.run(&global.client("archipelag account keys")?, global.json).await
+            }
         }
     }
 }
@@ -125,7 +118,13 @@ async fn show(global: &Global) -> Outcome {
     let mut shown = vec![("consumer", credits("consumer")), ("operator", credits("operator"))];
     if let Some(karma) = answer["operator"]["karma"].as_str() {
         let (jobs, earned) = (&answer["operator"]["jobs"], &answer["operator"]["earned"]);
-        shown.push(("island", format!("karma {karma}, {jobs} jobs, {} credits earned", earned.as_str().unwrap_or("0"))));
+        shown.push((
+            "island",
+            format!(
+                "karma {karma}, {jobs} jobs, {} credits earned",
+                earned.as_str().unwrap_or("0")
+            ),
+        ));
     }
     shown.push(("node", node.map_or("-".into(), |node| node.to_string())));
     pairs(&shown)

@@ -9,13 +9,14 @@ use super::{
     target::Target,
 };
 use crate::{
+    api,
     environment::{InlineWorkers, TokioExecutor},
     project::{self, Project, Report},
 };
 use archipelag_protocol::{
+    amount::Credits,
     limits::MAX_PAGE,
     manifest::{Manifest, RuntimeType},
-    query::CatalogItem,
 };
 use archipelag_runtimes::{
     runtime::Runtime,
@@ -197,44 +198,12 @@ async fn all(global: &Global) -> Outcome<Vec<Value>> {
                 let (network, genesis) = (light.mesh.network(), light.mesh.genesis());
                 // What isn't signed by publisher and coordinators is not shown.
                 let right = page.iter().filter(|i| i.entry.verify(network, genesis).is_ok());
-                cargos.extend(right.map(item));
+                cargos.extend(right.map(api::catalog_item));
             }
             light.stop().await;
             Ok(cargos)
         }
     }
-}
-
-fn item(item: &CatalogItem) -> Value {
-    let counters = &item.counters;
-    let mut cargo = entry(&item.entry);
-    cargo["total_jobs"] = counters.total_jobs.into();
-    cargo["successful_jobs"] = counters.successful_jobs.into();
-    cargo["failed_jobs"] = counters.failed_jobs.into();
-    cargo["avg_execution_time_ms"] = counters.avg_execution_time_ms().into();
-    cargo
-}
-
-/// A catalog entry with the API's field names.
-fn entry(entry: &archipelag_protocol::catalog::Entry) -> Value {
-    let manifest = &entry.manifest.value;
-    let schema = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
-    json!({
-        "id": crate::jobs::workload_id(entry.record.cargo), "cargo": entry.record.cargo,
-        "name": manifest.name, "slug": manifest.slug, "version": manifest.version,
-        "description": manifest.description, "runtime_type": manifest.runtime_type,
-        "publisher": entry.record.publisher, "state": entry.record.state,
-        "trust_level": entry.record.trust_level,
-        "price_per_job": manifest.price.per_job.to_string(),
-        "price_per_token": manifest.price.per_token.to_string(),
-        "price_per_second": manifest.price.per_second.to_string(),
-        "required_vram_mb": manifest.requirements.vram_mb,
-        "required_cpu_cores": manifest.requirements.cpu_cores,
-        "required_ram_mb": manifest.requirements.ram_mb,
-        "category": manifest.category, "tags": manifest.tags,
-        "input_schema": schema(&manifest.input_schema),
-        "output_schema": schema(&manifest.output_schema),
-    })
 }
 
 async fn one(global: &Global, cargo: &str) -> Outcome<Value> {
@@ -248,7 +217,7 @@ async fn one(global: &Global, cargo: &str) -> Outcome<Value> {
             let light = global.light().await?;
             let resolved = light.catalog.resolve(&slug, version.as_ref()).await;
             light.stop().await;
-            Ok(entry(&resolved?.entry))
+            Ok(api::cargo(&resolved?.entry))
         }
     }
 }
@@ -264,10 +233,12 @@ fn text(value: &Value) -> String {
 /// The prices that are set, in words.
 fn price(cargo: &Value) -> String {
     let set = |field: &str| {
-        let text = text(&cargo[field]);
-        (text != "-" && text.parse::<f64>().is_ok_and(|price| price > 0.0)).then_some(text)
+        // A number may come as 1e-6.
+        let price: Credits = format!("{:.6}", cargo[field].as_f64()?).parse().ok()?;
+        (price != Credits::ZERO).then(|| price.to_string())
     };
-    let prices = [("price_per_job", "job"), ("price_per_token", "token"), ("price_per_second", "s")];
+    let prices =
+        [("price_per_job", "job"), ("price_per_token", "token"), ("price_per_second", "s")];
     let prices = prices.map(|(field, unit)| set(field).map(|price| format!("{price}/{unit}")));
     prices.into_iter().flatten().collect::<Vec<_>>().join(" + ")
 }
@@ -294,7 +265,8 @@ fn show(cargo: &Value, as_json: bool) -> Outcome {
     if as_json {
         return output::json(cargo);
     }
-    let fields = ["slug", "version", "name", "description", "runtime_type", "trust_level", "total_jobs"];
+    let fields =
+        ["slug", "version", "name", "description", "runtime_type", "trust_level", "total_jobs"];
     let mut shown: Vec<(&str, String)> = fields.map(|field| (field, text(&cargo[field]))).to_vec();
     shown.insert(6, ("price", price(cargo)));
     pairs(&shown)?;

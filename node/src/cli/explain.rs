@@ -23,7 +23,11 @@ pub(crate) async fn explain(run: &Run, global: &Global) -> Outcome {
 async fn explain_on(run: &Run, light: &Light, as_json: bool) -> Outcome {
     let request = run.request(light).await?;
     let plan = light.consumer().await?.plan(&light.wallet, &request).await?;
-    if as_json { output::json(&as_value(&plan))? } else { print(&plan)? }
+    if as_json {
+        output::json(&as_value(&plan))?
+    } else {
+        print(&plan)?
+    }
     if plan.available < plan.price_max {
         return Err(Failed::refused(format!(
             "the job may cost {} credits, {} are available; `archipelag account show`",

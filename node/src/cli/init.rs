@@ -95,8 +95,6 @@ pub(crate) struct Prepared {
     pub(crate) identity: Identity,
     pub(crate) genesis: Genesis,
     pub(crate) network: NetworkId,
-    /// This call made the network or brought it here.
-    pub(crate) new: bool,
 }
 
 /// Reads the home's settings, and makes what is missing. The caller holds the home's lock.
@@ -111,7 +109,7 @@ pub(crate) async fn prepare(home: &Home, overrides: &Overrides) -> Outcome<Prepa
         overrides.apply(&mut config)?;
         let genesis = known_genesis(home, network)?;
         check_join(&overrides.join, &identity, network).await?;
-        return Ok(Prepared { config, identity, genesis, network, new: false });
+        return Ok(Prepared { config, identity, genesis, network });
     }
     overrides.apply(&mut config)?;
     let genesis = new_genesis(overrides, &config, &identity).await?;
@@ -122,7 +120,7 @@ pub(crate) async fn prepare(home: &Home, overrides: &Overrides) -> Outcome<Prepa
         Some(text) => home.write_config(&format!("network = \"{network}\"\n{text}"))?,
         None => home.write_config(&config.to_text()?)?,
     }
-    Ok(Prepared { config, identity, genesis, network, new: true })
+    Ok(Prepared { config, identity, genesis, network })
 }
 
 /// The settings of a home that has none.
@@ -224,7 +222,9 @@ fn development(identity: &Identity) -> Outcome<Genesis> {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  archipelag init --name harbour --region eu\n  archipelag init --join /ip4/192.0.2.1/tcp/8422/p2p/12D3Koo…")]
+#[command(
+    after_help = "Examples:\n  archipelag init --name harbour --region eu\n  archipelag init --join /ip4/192.0.2.1/tcp/8422/p2p/12D3Koo…"
+)]
 pub(crate) struct Init {
     #[command(flatten)]
     overrides: Overrides,
@@ -234,7 +234,10 @@ impl Init {
     pub(crate) async fn run(self, global: Global) -> Outcome {
         let home = global.open_home()?;
         let _lock = home.lock()?;
-        if home.config_text()?.is_some_and(|text| Config::parse(&text).is_ok_and(|c| c.network.is_some())) {
+        if home
+            .config_text()?
+            .is_some_and(|text| Config::parse(&text).is_ok_and(|c| c.network.is_some()))
+        {
             let path = home.config_path();
             return Err(Failed::usage(format!(
                 "{} is there already: edit it, or pass another --home DIR",
@@ -271,13 +274,13 @@ mod tests {
     #[tokio::test]
     async fn a_new_home_gets_a_development_network_and_keeps_it() {
         let (_directory, home) = home();
-        let overrides = Overrides { name: Some("n".into()), no_island: true, ..Overrides::default() };
+        let overrides =
+            Overrides { name: Some("n".into()), no_island: true, ..Overrides::default() };
         let first = prepare(&home, &overrides).await.unwrap();
-        assert!(first.new && first.genesis.policy.publishing.open);
+        assert!(first.genesis.policy.publishing.open);
         first.genesis.validate().unwrap();
         assert!(first.genesis.is_validator(first.identity.operator.account()));
         let again = prepare(&home, &Overrides::default()).await.unwrap();
-        assert!(!again.new);
         assert_eq!((again.network, &again.genesis), (first.network, &first.genesis));
         assert_eq!(again.config, first.config, "what was given the first time is kept");
         assert!(!again.config.island.enabled);

@@ -58,7 +58,9 @@ impl Input {
         };
         match serde_json::from_str(&text) {
             Ok(Value::Object(object)) => Ok(object),
-            Ok(_) => Err(Failed::usage("--input: a JSON object is needed, such as '{\"text\": \"hi\"}'")),
+            Ok(_) => {
+                Err(Failed::usage("--input: a JSON object is needed, such as '{\"text\": \"hi\"}'"))
+            }
             Err(error) => Err(Failed::usage(format!("--input: not JSON: {error}"))),
         }
     }
@@ -103,7 +105,8 @@ fn base64_fields(schema: &Value) -> String {
 mod tests {
     use super::*;
 
-    const SCHEMA: &str = r#"{"properties":{"data":{"type":"string","contentEncoding":"base64"},"text":{}}}"#;
+    const SCHEMA: &str =
+        r#"{"properties":{"data":{"type":"string","contentEncoding":"base64"},"text":{}}}"#;
 
     fn input(input: Option<&str>, files: &[String]) -> Input {
         Input { input: input.map(str::to_owned), files: files.to_vec() }

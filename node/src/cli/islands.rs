@@ -8,9 +8,9 @@ use super::{
     output::{self, Table, pairs},
     target::Target,
 };
-use crate::mesh::{SeenIsland, now};
+use crate::{api, mesh::now};
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Islands {
@@ -47,24 +47,8 @@ impl Islands {
 }
 
 fn seen(light: &Light) -> Value {
-    let now = now();
-    let island = |seen: SeenIsland| {
-        let advert = &seen.advert.value;
-        json!({
-            "id": advert.node, "account": advert.account, "name": advert.name,
-            "status": if advert.active_jobs < advert.max_jobs { "online" } else { "busy" },
-            "region": advert.region,
-            "capabilities": {
-                "platform": advert.platform, "supported_runtimes": advert.supported_runtimes,
-                "cpu_cores": advert.hardware.cpu_cores, "ram_mb": advert.hardware.ram_mb,
-                "vram_mb": advert.hardware.vram_mb, "tier": advert.hardware.tier,
-            },
-            "active_jobs": advert.active_jobs, "max_jobs": advert.max_jobs,
-            "asking_percent": advert.asking_percent, "rtt_us": seen.rtt_us,
-            "advert_age_ms": now.since_ms(advert.issued),
-        })
-    };
-    light.mesh.islands().into_iter().map(island).collect()
+    let (islands, now) = (light.mesh.islands(), now());
+    islands.iter().map(|island| api::island(island, None, now)).collect()
 }
 
 fn find<'a>(islands: &'a [Value], wanted: &str) -> Outcome<&'a Value> {
@@ -72,8 +56,13 @@ fn find<'a>(islands: &'a [Value], wanted: &str) -> Outcome<&'a Value> {
     let found: Vec<&Value> = islands.iter().filter(|i| id(i).starts_with(wanted)).collect();
     match found[..] {
         [island] => Ok(island),
-        [] => Err(Failed::usage(format!("no Island {wanted}; `archipelag islands list` shows all"))),
-        _ => Err(Failed::usage(format!("{wanted} begins {} Islands' ids; write more of it", found.len()))),
+        [] => {
+            Err(Failed::usage(format!("no Island {wanted}; `archipelag islands list` shows all")))
+        }
+        _ => Err(Failed::usage(format!(
+            "{wanted} begins {} Islands' ids; write more of it",
+            found.len()
+        ))),
     }
 }
 

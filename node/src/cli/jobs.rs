@@ -117,7 +117,9 @@ fn show(job: &Value) -> Outcome {
     }
     pairs(&known)?;
     match job["output"].as_str() {
-        Some(output) if output.starts_with(['{', '[']) => line(&format!("\n{}", harmless(&indented(output)))),
+        Some(output) if output.starts_with(['{', '[']) => {
+            line(&format!("\n{}", harmless(&indented(output))))
+        }
         Some(output) => line(&format!("\n{}", harmless(output))),
         None => Ok(()),
     }

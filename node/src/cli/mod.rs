@@ -5,6 +5,7 @@
 //! and neither inputs nor outputs of jobs are ever logged.
 
 mod account;
+mod bench;
 mod cargo;
 mod client;
 mod documents;
@@ -25,9 +26,9 @@ mod run;
 mod sse;
 mod status;
 mod target;
-mod up;
 #[cfg(test)]
 mod tests;
+mod up;
 
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
@@ -35,7 +36,9 @@ use std::{path::PathBuf, process::ExitCode};
 /// Run and offer Cargos on a peer-to-peer mesh of Islands
 #[derive(Debug, Parser)]
 #[command(name = "archipelag", version, propagate_version = true, subcommand_required = true)]
-#[command(after_help = "Examples:\n  archipelag up\n  archipelag run document-sha256 --file data=README.md\n\nExit codes: 0 done, 1 job failed, 2 usage, 3 refused (credits, schema), 4 no Island, 5 network")]
+#[command(
+    after_help = "Examples:\n  archipelag up\n  archipelag run document-sha256 --file data=README.md\n\nExit codes: 0 done, 1 job failed, 2 usage, 3 refused (credits, schema), 4 no Island, 5 network"
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -90,8 +93,13 @@ enum Command {
     /// The ledger: where it stands, its blocks, whether it is right
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// Measure this build on this machine, beside baselines
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  archipelag completions bash > /etc/bash_completion.d/archipelag")]
+    #[command(
+        after_help = "Example:\n  archipelag completions bash > /etc/bash_completion.d/archipelag"
+    )]
     Completions { shell: clap_complete::Shell },
     /// Write the manual pages into a directory
     #[command(after_help = "Example:\n  archipelag man /usr/local/share/man/man1")]
@@ -139,6 +147,7 @@ impl Cli {
             Command::Islands(islands) => Box::pin(islands.run(&global)).await,
             Command::Account(account) => Box::pin(account.run(&global)).await,
             Command::Ledger(ledger) => Box::pin(ledger.run(&global)).await,
+            Command::Bench(bench) => Box::pin(bench.run(global.json)).await,
             Command::Completions { shell } => documents::completions(shell),
             Command::Man { directory } => documents::manual(&directory),
         }

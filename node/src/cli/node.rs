@@ -12,8 +12,7 @@ use crate::{
     disk::FileDisk,
     environment::{Environment, PoolWorkers, TokioExecutor, network_transport},
     home::{Home, Identity},
-    island,
-    mesh,
+    island, mesh,
     node::{Node, Settings},
     serve,
     starter::starter_cargos,
@@ -24,11 +23,7 @@ use archipelag_runtimes::{
     wasm::{self, WasmRuntime},
 };
 use libp2p::Multiaddr;
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// How long listening may take to begin.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,12 +67,13 @@ impl Process {
         let runtimes = runtimes(&config, home, &workers)?;
         let settings = settings(&config, &identity, &genesis);
         let (disk, key) = (environment.disk.clone(), home.api_key()?);
-        let started = Node::start(settings, &identity, genesis.clone(), environment, runtimes).await;
+        let started =
+            Node::start(settings, &identity, genesis.clone(), environment, runtimes).await;
         let node = Arc::new(started.map_err(|e| failed(&e))?);
         if founded_here(&genesis, &identity) {
             publish_starters(&node).await?;
         }
-        let served = serve::start(node.clone(), config.http.listen, &key, disk, workers).await;
+        let served = serve::start(node.clone(), &config.http, &key, disk, workers).await;
         let http = served.map_err(|e| failed(&e))?;
         let process = Self { node, http, key, home: home.clone() };
         let addresses = process.addresses().await;
@@ -196,7 +192,7 @@ async fn publish_starters(node: &Node) -> Outcome {
     for cargo in starter_cargos()? {
         let id = cargo.manifest.id().map_err(|e| failed(&e.into()))?;
         if node.ledger.cargo(id).await?.is_none() {
-            node.publish(&cargo).await.map_err(|e| failed(&e))?;
+            node.publish(&cargo).await.map_err(|e| failed(&e.into()))?;
         }
     }
     Ok(())

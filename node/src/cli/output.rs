@@ -47,7 +47,11 @@ impl Table {
     pub(crate) fn text(&self) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
         };
         let widths: Vec<usize> = (0..columns).filter_map(width).collect();
         let lines = self.rows.iter().map(|row| {
@@ -65,7 +69,8 @@ impl Table {
 /// `key: value` lines, values aligned.
 pub(crate) fn pairs(pairs: &[(&str, String)]) -> Outcome {
     let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0) + 1;
-    let lines = pairs.iter().map(|(key, value)| format!("{:<width$} {}", format!("{key}:"), plain(value)));
+    let lines =
+        pairs.iter().map(|(key, value)| format!("{:<width$} {}", format!("{key}:"), plain(value)));
     line(&lines.collect::<Vec<_>>().join("\n"))
 }
 

@@ -23,7 +23,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  archipelag run text-stats --input '{\"text\": \"to be or not to be\", \"stream\": true}'\n  archipelag run document-sha256 --file data=photo.jpg\n  archipelag run json-query --input @query.json --json | jq\n  archipelag --node /ip4/127.0.0.1/tcp/8422/p2p/12D3Koo… run text-stats --file text=README.md")]
+#[command(
+    after_help = "Examples:\n  archipelag run text-stats --input '{\"text\": \"to be or not to be\", \"stream\": true}'\n  archipelag run document-sha256 --file data=photo.jpg\n  archipelag run json-query --input @query.json --json | jq\n  archipelag --node /ip4/127.0.0.1/tcp/8422/p2p/12D3Koo… run text-stats --file text=README.md"
+)]
 pub(crate) struct Run {
     /// The Cargo's slug, with @VERSION for another version than the newest
     pub(crate) cargo: String,
@@ -268,9 +270,9 @@ fn summary(job: &Value) -> String {
         Some(attempts) => parts.push(format!("{attempts} attempts")),
         None => {}
     }
-    let price = [&job["price"], &job["usage"]["credits_used"]].into_iter().find(|v| {
-        v.is_string() || v.is_number()
-    });
+    let price = [&job["price"], &job["usage"]["credits_used"]]
+        .into_iter()
+        .find(|v| v.is_string() || v.is_number());
     if let Some(price) = price {
         parts.push(format!("{} credits", text(price)));
     }

@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn however_the_bytes_are_cut_the_events_are_the_same() {
-        let text = ": hello\n\nid: 1\ndata: {\"é\":1}\n\nid:2\r\ndata:a\r\ndata: b\r\n\r\nevent: x\n\n";
+        let text =
+            ": hello\n\nid: 1\ndata: {\"é\":1}\n\nid:2\r\ndata:a\r\ndata: b\r\n\r\nevent: x\n\n";
         let item = |id: &str, data: &str| Item { id: Some(id.into()), data: data.into() };
         for size in 1..text.len() {
             let (mut parser, mut items) = (Parser::default(), Vec::new());

@@ -48,7 +48,9 @@ impl Global {
     /// A light node on the node that `--node` names by multiaddr, else on the one that runs on the
     /// home. The payer is always the home's own account.
     pub(crate) async fn light(&self) -> Outcome<Light> {
-        let Some(address) = self.mesh_address()? else { return Err(nothing_runs(&self.open_home()?)) };
+        let Some(address) = self.mesh_address()? else {
+            return Err(nothing_runs(&self.open_home()?));
+        };
         Light::connect(&self.open_home()?, &address).await
     }
 

@@ -27,7 +27,9 @@ fn every_help_has_an_example() {
 fn the_examples_parse() {
     fn examples(command: &clap::Command, found: &mut Vec<String>) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        found.extend(help.lines().filter_map(|l| l.trim().strip_prefix("archipelag ")).map(str::to_owned));
+        found.extend(
+            help.lines().filter_map(|l| l.trim().strip_prefix("archipelag ")).map(str::to_owned),
+        );
         command.get_subcommands().for_each(|inner| examples(inner, found));
     }
     let mut found = Vec::new();
@@ -37,7 +39,11 @@ fn the_examples_parse() {
     let peer = "/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo";
     for example in found {
         let line = example.replace("3b6a27bc…", &account).replace("/p2p/12D3Koo…", peer);
-        let line = line.split([' ']).take_while(|w| !matches!(*w, "|" | ">")).collect::<Vec<_>>().join(" ");
+        let line = line
+            .split([' '])
+            .take_while(|w| !matches!(*w, "|" | ">"))
+            .collect::<Vec<_>>()
+            .join(" ");
         // A quoted argument is one argument.
         let mut words = vec!["archipelag".to_owned()];
         for (index, part) in line.split('\'').enumerate() {

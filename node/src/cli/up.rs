@@ -14,7 +14,9 @@ use serde_json::json;
 use std::time::Instant;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  archipelag up\n  archipelag up --run text-stats --file text=README.md --once\n  archipelag --home /tmp/second up --join /ip4/127.0.0.1/tcp/8422/p2p/12D3Koo…")]
+#[command(
+    after_help = "Examples:\n  archipelag up\n  archipelag up --run text-stats --file text=README.md --once\n  archipelag --home /tmp/second up --join /ip4/127.0.0.1/tcp/8422/p2p/12D3Koo…"
+)]
 pub(crate) struct Up {
     #[command(flatten)]
     overrides: Overrides,
@@ -95,7 +97,10 @@ async fn ready(process: &Process, name: &str, started: Instant, as_json: bool) -
     for address in &join {
         line(&format!("Join:     {address}"))?;
     }
-    line(&format!("Ready in {:.2} s. Ctrl-C stops it. Now try, in another terminal:", elapsed.as_secs_f64()))?;
+    line(&format!(
+        "Ready in {:.2} s. Ctrl-C stops it. Now try, in another terminal:",
+        elapsed.as_secs_f64()
+    ))?;
     let home = home_flag();
     line(&format!(
         "  archipelag{home} cargo list\n  archipelag{home} run text-stats --input '{{\"text\": \"to be or not to be\", \"stream\": true}}'\n  archipelag{home} status"

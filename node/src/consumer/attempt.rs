@@ -8,7 +8,6 @@ use super::{
     check::{self, Expected},
     delivery::{Delivered, Line, Output, join_notice},
     holds::{self, Reservation},
-    metrics::add,
     plan::Prepared,
     store::Change,
 };
@@ -106,7 +105,7 @@ impl From<codec::Error> for Stop {
 /// Offers the job to one Island and follows it to its end.
 pub(super) async fn attempt(job: &mut Job, advert: &SignedAdvert, attempt: u32) -> End {
     let core = job.core.clone();
-    add(&core.metrics.attempts, 1);
+    core.metrics.attempts.inc();
     let (node, island) = (advert.value.node, advert.value.account);
     tracing::debug!(job = %job.id, island = %node.short(), attempt, "consumer.attempt");
     let reserved = tokio::select! {
@@ -155,7 +154,7 @@ pub(super) async fn attempt(job: &mut Job, advert: &SignedAdvert, attempt: u32) 
         Stop::Cancelled => cancelled(),
         Stop::Hostile(reason) => {
             tracing::debug!(job = %job.id, island = %node.short(), reason, "consumer.hostile");
-            add(&core.metrics.hostile, 1);
+            core.metrics.hostile.inc();
             core.routes.misbehaved(node, &reason);
             End::next(reason)
         }
@@ -472,7 +471,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
             Err(_elapsed) => tracing::debug!(job = %self.job.id, "consumer.settle: too slow"),
         }
         let core = &self.job.core;
-        add(&core.metrics.spent_micro, price.micro());
+        core.metrics.spent_micro.inc_by(price.micro());
         let changed = self.money.change(self.job.bank.key().account());
         core.holds.store.write(changed).await;
         core.holds.store.write(Change::Receipt(Box::new(settled))).await;

@@ -4,7 +4,7 @@
 //! amounts of one hold are changed under one lock, so vouchers rise whatever order jobs end in.
 
 use super::{
-    metrics::{Metrics, add},
+    metrics::Metrics,
     store::{Change, Closing, Found, HoldRecord, Pair, Store},
 };
 use crate::{
@@ -347,7 +347,7 @@ impl Holds {
         }
         let expires = now().after_ms(self.policy.hold_life_ms);
         let receipt = bank.send(Action::OpenHold { payee: pair.1, cap, expires }).await?;
-        add(&self.metrics.holds_opened, 1);
+        self.metrics.holds_opened.inc();
         let hold = hold_of(receipt.transaction);
         let (nonce, signed, earlier) = (0, Credits::ZERO, Credits::ZERO);
         let record = HoldRecord { hold, cap, expires, lane: 0, nonce, signed, earlier };

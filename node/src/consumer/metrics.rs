@@ -1,30 +1,28 @@
 //! What the Consumer counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::metrics::component;
+use prometheus_client::metrics::counter::Counter;
 
-/// Counters since the start of the node.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    /// Jobs that were dispatched.
-    pub submitted: AtomicU64,
-    /// Jobs that were not dispatched, for any reason.
-    pub refused: AtomicU64,
-    /// Attempts at jobs: streams opened or tried to.
-    pub attempts: AtomicU64,
-    /// Attempts after which another Island got the job.
-    pub failovers: AtomicU64,
-    /// Islands that sent what no honest Island sends.
-    pub hostile: AtomicU64,
-    /// Jobs that completed.
-    pub completed: AtomicU64,
-    /// Jobs that ended otherwise.
-    pub not_completed: AtomicU64,
-    /// Microcredits of the receipts that were signed.
-    pub spent_micro: AtomicU64,
-    /// Holds opened on the ledger.
-    pub holds_opened: AtomicU64,
-}
-
-pub(super) fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
+component! {
+    /// Counters since the start of the node.
+    pub struct Metrics {
+        /// Jobs that were dispatched.
+        pub submitted: Counter,
+        /// Jobs that were not dispatched, for any reason.
+        pub refused: Counter,
+        /// Attempts at jobs: streams opened or tried to.
+        pub attempts: Counter,
+        /// Attempts after which another Island got the job.
+        pub failovers: Counter,
+        /// Islands that sent what no honest Island sends.
+        pub hostile: Counter,
+        /// Jobs that completed.
+        pub completed: Counter,
+        /// Jobs that ended otherwise.
+        pub not_completed: Counter,
+        /// Microcredits of the receipts that were signed.
+        pub spent_micro: Counter,
+        /// Holds opened on the ledger.
+        pub holds_opened: Counter,
+    }
 }

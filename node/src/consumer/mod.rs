@@ -21,7 +21,7 @@ use crate::{
     catalog::Resolved,
     disk::{self, Disk},
     environment::Tasks,
-    mesh::now,
+    mesh::{SeenIsland, now},
     services::{Bank, Cargos, Routes},
     wallet::Wallet,
 };
@@ -33,6 +33,7 @@ use archipelag_protocol::{
     genesis::Genesis,
     id::{AccountId, JobId, NetworkId, NodeId},
     job::Failure,
+    ledger::IslandStanding,
     manifest::Version,
     matching::RegionPolicy,
     payment::{SettledReceipt, Verdict},
@@ -41,7 +42,6 @@ use archipelag_protocol::{
 use archipelag_runtimes::{schema::FieldError, workers::Workers};
 use attempt::Job;
 use holds::Holds;
-use metrics::add;
 use plan::{Prepared, Standings};
 use std::{collections::BTreeSet, sync::Arc};
 use store::Store;
@@ -214,6 +214,14 @@ impl Consumer {
         plan::plan(&self.0, &bank, request).await
     }
 
+    /// The Islands known now, with what the ledger says of them where that is known.
+    pub async fn islands(&self, wallet: &Wallet) -> Vec<(SeenIsland, Option<IslandStanding>)> {
+        let islands = self.0.routes.islands();
+        self.0.standings.refresh(&islands, wallet).await;
+        let known = |seen: &SeenIsland| self.0.standings.get(seen.advert.value.account);
+        islands.into_iter().map(|seen| (seen.clone(), known(&seen))).collect()
+    }
+
     /// Checks the request, and dispatches the job when nothing stands in the way.
     ///
     /// # Errors
@@ -235,8 +243,10 @@ impl Consumer {
     ) -> Result<Running, Refused> {
         let core = &self.0;
         let checked = self.check(&bank, id, request).await;
-        let (prepared, islands) = checked.inspect_err(|_| add(&core.metrics.refused, 1))?;
-        add(&core.metrics.submitted, 1);
+        let (prepared, islands) = checked.inspect_err(|_| {
+            core.metrics.refused.inc();
+        })?;
+        core.metrics.submitted.inc();
         let (updates, receiver) = mpsc::channel(UPDATE_QUEUE);
         let (cancel, cargo) = (CancellationToken::new(), prepared.resolved.clone());
         let job = Job {

@@ -143,7 +143,7 @@ pub(super) fn price_max(price: &Price, time_ms: u64, input: &Value, output_bytes
 pub(super) struct Standings(Mutex<BTreeMap<AccountId, (Instant, IslandStanding)>>);
 
 impl Standings {
-    fn get(&self, island: AccountId) -> Option<IslandStanding> {
+    pub(super) fn get(&self, island: AccountId) -> Option<IslandStanding> {
         lock(&self.0).get(&island).map(|(_, standing)| *standing)
     }
 

@@ -3,7 +3,6 @@
 use super::{
     Refused,
     attempt::{End, Job, attempt, tell_end, without_receipt},
-    metrics::add,
     plan,
 };
 use archipelag_protocol::{
@@ -49,7 +48,7 @@ pub(super) async fn run(mut job: Job, first: Vec<Arc<SignedAdvert>>) {
                 }
             }
         }
-        add(&core.metrics.failovers, 1);
+        core.metrics.failovers.inc();
         tried.insert(node);
         if job.cancel.is_cancelled() || core.stop.is_cancelled() {
             let failure = Failure::new(Step::Cancelled, "by the Consumer");
@@ -67,6 +66,6 @@ pub(super) async fn run(mut job: Job, first: Vec<Arc<SignedAdvert>>) {
 }
 
 async fn give_up(job: &Job, verdict: Verdict, failure: Failure, attempts: u32) {
-    add(&job.core.metrics.not_completed, 1);
+    job.core.metrics.not_completed.inc();
     tell_end(job, without_receipt(verdict, failure, attempts)).await;
 }

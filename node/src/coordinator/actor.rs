@@ -90,7 +90,7 @@ impl Core {
                 Command::Peer { from, message } => Input::Peer { from, message },
                 Command::Submit { submission, answer } => {
                     if let Some(receipt) = self.store.receipt(submission.id)? {
-                        Metrics::add(&self.shared.metrics.repeated, 1);
+                        self.shared.metrics.repeated.inc();
                         // A submitter that is gone wants no answer, here and below.
                         let _gone = answer.send(receipt);
                         continue;
@@ -109,7 +109,7 @@ impl Core {
             self.perform(outputs)?;
         }
         let pending = u64::try_from(self.engine.pending()).unwrap_or(u64::MAX);
-        Metrics::set(&self.shared.metrics.pending, pending);
+        self.shared.metrics.pending.set(pending);
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Core {
         for output in outputs {
             match output {
                 Output::Refused { transaction, reason } => {
-                    Metrics::add(&self.shared.metrics.refused, 1);
+                    self.shared.metrics.refused.inc();
                     let height = self.head.borrow().state.height;
                     self.answer(&TransactionReceipt { transaction, height, outcome: Err(reason) });
                 }
@@ -154,12 +154,12 @@ impl Core {
         self.store.commit(&decided)?;
         let metrics = &self.shared.metrics;
         let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Metrics::add(&metrics.commit_us, took);
-        Metrics::add(&metrics.blocks, 1);
+        metrics.commit_us.inc_by(took);
+        metrics.blocks.inc();
         let count = u64::try_from(decided.receipts.len()).unwrap_or(u64::MAX);
-        Metrics::add(&metrics.transactions, count);
+        metrics.transactions.inc_by(count);
         let height = decided.state.height;
-        Metrics::set(&metrics.height, height);
+        metrics.height.set(height);
         // The new state first: who has a receipt must find what it did.
         let root = decided.certified.block.header.state;
         self.head.send_replace(Arc::new(Head { state: decided.state, root }));
@@ -174,7 +174,7 @@ impl Core {
     fn send(&self, to: Option<NodeId>, message: Vec<u8>) {
         let Some(outgoing) = &self.outgoing else { return };
         if outgoing.try_send(Outgoing { to, message }).is_err() {
-            Metrics::add(&self.shared.metrics.messages_dropped, 1);
+            self.shared.metrics.messages_dropped.inc();
         }
     }
 

@@ -1,34 +1,26 @@
 //! Counters of the coordinator.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::metrics::{Gauge, component};
+use prometheus_client::metrics::counter::Counter;
 
-/// What happened since the node started, and where the ledger stands.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    /// The height of the last durable block.
-    pub height: AtomicU64,
-    /// Blocks made durable.
-    pub blocks: AtomicU64,
-    /// Transactions in those blocks.
-    pub transactions: AtomicU64,
-    /// Transactions refused, whatever the reason.
-    pub refused: AtomicU64,
-    /// Submissions that were answered from the receipt of an earlier one.
-    pub repeated: AtomicU64,
-    /// Transactions that wait for a block now.
-    pub pending: AtomicU64,
-    /// Microseconds spent on making blocks durable, all together.
-    pub commit_us: AtomicU64,
-    /// Messages to other coordinators that were dropped because the queue was full.
-    pub messages_dropped: AtomicU64,
-}
-
-impl Metrics {
-    pub(super) fn add(counter: &AtomicU64, amount: u64) {
-        counter.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    pub(super) fn set(gauge: &AtomicU64, value: u64) {
-        gauge.store(value, Ordering::Relaxed);
+component! {
+    /// What happened since the node started, and where the ledger stands.
+    pub struct Metrics {
+        /// The height of the last durable block.
+        pub height: Gauge,
+        /// Blocks made durable.
+        pub blocks: Counter,
+        /// Transactions in those blocks.
+        pub transactions: Counter,
+        /// Transactions refused, whatever the reason.
+        pub refused: Counter,
+        /// Submissions that were answered from the receipt of an earlier one.
+        pub repeated: Counter,
+        /// Transactions that wait for a block now.
+        pub pending: Gauge,
+        /// Microseconds spent on making blocks durable, all together.
+        pub commit_us: Counter,
+        /// Messages to other coordinators that were dropped because the queue was full.
+        pub messages_dropped: Counter,
     }
 }

@@ -119,7 +119,7 @@ impl Coordinator {
         tracing::info!(network = %network, height = first.state.height, "coordinator.start");
 
         let shared = Arc::new(Shared { metrics: Metrics::default(), failure: OnceLock::new() });
-        Metrics::set(&shared.metrics.height, first.state.height);
+        shared.metrics.height.set(first.state.height);
         let (commands, inbox) = mpsc::channel(actor::MAX_COMMANDS);
         let height = watch::Sender::new(first.state.height);
         let head = watch::Sender::new(Arc::new(first));
@@ -170,7 +170,7 @@ impl Coordinator {
     /// loss.
     pub fn receive(&self, from: NodeId, message: Vec<u8>) {
         if self.commands.try_send(Command::Peer { from, message }).is_err() {
-            Metrics::add(&self.shared.metrics.messages_dropped, 1);
+            self.shared.metrics.messages_dropped.inc();
         }
     }
 

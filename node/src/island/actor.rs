@@ -1,6 +1,6 @@
 //! The Island's tasks: one takes streams, one keeps the advert true, one settles.
 
-use super::{Core, config::Config, metrics::add, serve::serve, settle::Settler};
+use super::{Core, config::Config, serve::serve, settle::Settler};
 use crate::environment::Tasks;
 use archipelag_protocol::{
     advert::{Advert, MAX_WARM},
@@ -65,10 +65,10 @@ pub(super) async fn take_streams<S>(
             next = incoming.recv() => next,
         };
         let Some((peer, stream)) = next else { return };
-        add(&island.metrics.streams, 1);
+        island.metrics.streams.inc();
         // Dropping the stream sends the Consumer to another Island.
         let Ok(permit) = streams.clone().try_acquire_owned() else {
-            add(&island.metrics.streams_dropped, 1);
+            island.metrics.streams_dropped.inc();
             continue;
         };
         let island = island.clone();

@@ -8,7 +8,6 @@ use super::{
     Core,
     admission::{self, Admitted, Denied},
     meter::{Meter, Reading},
-    metrics::add,
     payments::Reservation,
     store::Change,
 };
@@ -62,12 +61,12 @@ where
     };
     match admitted {
         Ok(Ok(admitted)) => {
-            add(&island.metrics.accepted, 1);
+            island.metrics.accepted.inc();
             Box::pin(Session::new(&island, admitted, reader, writer).run(peer)).await;
         }
         Ok(Err(Denied::Refused(refusal))) => refuse(&island, &mut writer, refusal).await,
         Ok(Err(Denied::Hostile(refusal))) => {
-            add(&island.metrics.hostile, 1);
+            island.metrics.hostile.inc();
             island.routes.misbehaved(peer, &refusal.message);
             refuse(&island, &mut writer, refusal).await;
         }
@@ -77,7 +76,7 @@ where
 }
 
 async fn refuse<W: AsyncWrite + Unpin>(island: &Core, writer: &mut Writer<W>, refusal: Refusal) {
-    add(&island.metrics.refused, 1);
+    island.metrics.refused.inc();
     tracing::debug!(kind = ?refusal.kind, reason = %refusal, "island.refuse");
     if writer.push(&ToConsumer::Refused(refusal)).is_ok() {
         // Who doesn't listen isn't told.
@@ -144,7 +143,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         let outcome = match self.work().await {
             Ok(outcome) => outcome,
             Err(error) => {
-                add(&self.island.metrics.abandoned, 1);
+                self.island.metrics.abandoned.inc();
                 self.abandoned(&error, peer).await;
                 return;
             }
@@ -303,7 +302,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         let (job, most) = (self.admitted.offer.value.job, self.admitted.offer.value.price_max);
         tracing::debug!(%job, %error, "island.job: abandoned");
         if error.is_hostile() {
-            add(&self.island.metrics.hostile, 1);
+            self.island.metrics.hostile.inc();
             self.island.routes.misbehaved(peer, &error.to_string());
         }
         self.end(Cause::Abandoned);
@@ -455,7 +454,7 @@ async fn prepare(
 /// Counts a job that was not settled as owed.
 async fn owe(island: &Core, money: &Reservation, price: Credits) {
     if money.owe(price, now()) > Credits::ZERO {
-        add(&island.metrics.unpaid, 1);
+        island.metrics.unpaid.inc();
         island.store.write(Change::Debt(money.payer)).await;
     }
 }
@@ -479,8 +478,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Ending<'_, R, W> {
         let price = self.receipt.value.price;
         match settled {
             Ok(Ok(settled)) => {
-                add(&self.island.metrics.countersigned, 1);
-                add(&self.island.metrics.earned_micro, price.micro());
+                self.island.metrics.countersigned.inc();
+                self.island.metrics.earned_micro.inc_by(price.micro());
                 self.island.store.write(Change::Receipt(settled)).await;
             }
             Ok(Err(reason)) => {

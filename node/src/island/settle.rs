@@ -5,7 +5,7 @@
 //! receipt that it has settled already, so repeating a batch after a crash changes nothing.
 
 use super::{
-    metrics::{Metrics, add},
+    metrics::Metrics,
     payments::Payments,
     store::{BATCH, Batch, Change, Key, Store},
 };
@@ -97,7 +97,7 @@ impl Settler {
                 Err(Refused::Unreachable(error)) => return Err(error),
             }
         }
-        add(&self.metrics.settled, settled as u64);
+        self.metrics.settled.inc_by(settled as u64);
         let count = done.len();
         if count > 0 {
             self.store.write(Change::Remove(done)).await;
@@ -161,7 +161,7 @@ impl Settler {
         let before = done.len();
         done.extend(batch.receipts.iter().map(|(other, _)| *other).filter(refused));
         batch.receipts.retain(|(other, _)| !refused(other));
-        add(&self.metrics.refused_by_ledger, (done.len() - before) as u64);
+        self.metrics.refused_by_ledger.inc_by((done.len() - before) as u64);
     }
 
     async fn send(&mut self, batch: &Batch) -> Result<(), Refused> {

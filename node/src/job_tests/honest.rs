@@ -32,10 +32,9 @@ async fn a_job_streams_is_paid_and_settled() {
         assert_eq!(told.lines, ["."]);
     }
     assert_eq!(*world.coordinator.committed().borrow(), height);
-    assert_eq!(consumer.consumer.metrics().holds_opened.load(Ordering::Relaxed), 1);
+    assert_eq!(consumer.consumer.metrics().holds_opened.get(), 1);
 
-    until("countersigned", || island.island.metrics().countersigned.load(Ordering::Relaxed) == 6)
-        .await;
+    until("countersigned", || island.island.metrics().countersigned.get() == 6).await;
     island.island.stop().await;
     assert_eq!(island.island.unsettled(), 0);
     let standing = world.ledger.standing(island.account).await.unwrap();
@@ -136,8 +135,7 @@ async fn an_island_that_stops_hands_the_job_on() {
     assert_eq!(told.nodes, [second.node]);
     // Both attempts were given the same time and randomness.
     assert_eq!(*first.runtime.seeds.lock().unwrap(), *second.runtime.seeds.lock().unwrap());
-    until("countersigned", || second.island.metrics().countersigned.load(Ordering::Relaxed) == 1)
-        .await;
+    until("countersigned", || second.island.metrics().countersigned.get() == 1).await;
     second.island.stop().await;
     let standing = world.ledger.standing(second.account).await.unwrap();
     assert_eq!((standing.jobs, world.ledger.standing(first.account).await.unwrap().jobs), (1, 0));
@@ -214,8 +212,7 @@ async fn many_jobs_at_once_share_a_hold_and_none_is_refused_money() {
     for told in futures::future::join_all(jobs).await {
         assert_eq!((told.ended.verdict, told.ended.attempts), (Verdict::Completed, 1), "{told:?}");
     }
-    until("countersigned", || island.island.metrics().countersigned.load(Ordering::Relaxed) == 41)
-        .await;
+    until("countersigned", || island.island.metrics().countersigned.get() == 41).await;
     island.island.stop().await;
     assert_eq!(world.ledger.standing(island.account).await.unwrap().jobs, 41);
     // 41 × 0.4 of which the Island gets 35 %.
@@ -251,20 +248,14 @@ async fn restarts_lose_neither_holds_nor_receipts() {
         let consumer = world.consumer_on(&of_consumer, 1 + start * 10);
         one(&consumer).await;
         one(&consumer).await;
-        assert_eq!(
-            consumer.consumer.metrics().holds_opened.load(Ordering::Relaxed),
-            u64::from(start == 0)
-        );
+        assert_eq!(consumer.consumer.metrics().holds_opened.get(), u64::from(start == 0));
         let signed = (u64::from(start) + 1) * 2;
-        until("countersigned", || {
-            island.island.metrics().countersigned.load(Ordering::Relaxed) == signed
-        })
-        .await;
+        until("countersigned", || island.island.metrics().countersigned.get() == signed).await;
         consumer.tasks.stop().await;
     }
     until("on disk", || island.island.unsettled() == 6).await;
     // The ledger is out of reach of an Island that is killed: nothing is settled.
-    let metrics = island.island.metrics().settled.load(Ordering::Relaxed);
+    let metrics = island.island.metrics().settled.get();
     assert_eq!(metrics, 0);
     let copy = of_island.clone();
     world.unplug(island.node);
@@ -275,7 +266,7 @@ async fn restarts_lose_neither_holds_nor_receipts() {
     });
     let consumer = world.consumer_on(&of_consumer, 91);
     one(&consumer).await;
-    until("settled", || again.island.metrics().countersigned.load(Ordering::Relaxed) == 1).await;
+    until("settled", || again.island.metrics().countersigned.get() == 1).await;
     again.island.stop().await;
     assert_eq!(world.ledger.standing(again.account).await.unwrap().jobs, 7);
     assert_eq!(world.balance(1).await, credits("0.98"));

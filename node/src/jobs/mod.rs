@@ -22,6 +22,7 @@ mod writer;
 pub use book::{JobBook, Submission};
 pub use log::Events;
 pub use metrics::Metrics;
+pub(crate) use output::{credits, usage_json};
 pub use record::{Head, Job, Status, Usage};
 pub use submitter::{Accounts, NodeSubmitter, Started, Submitter, Workload};
 

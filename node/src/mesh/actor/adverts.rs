@@ -1,6 +1,6 @@
 //! The actor's part for capability adverts: signing its own, checking and keeping others'.
 
-use super::{Actor, Metrics, identity, now};
+use super::{Actor, identity, now};
 use archipelag_protocol::{
     advert::{self, MAX_ADDRESSES},
     codec,
@@ -75,7 +75,7 @@ impl Actor {
             }
             Ok(advert) => {
                 if self.shared.see(advert) {
-                    Metrics::add(&metrics.adverts_accepted);
+                    metrics.adverts_accepted.inc();
                     gossipsub::MessageAcceptance::Accept
                 } else {
                     gossipsub::MessageAcceptance::Ignore
@@ -86,7 +86,7 @@ impl Actor {
             }
             Err(error) => {
                 tracing::debug!(%error, "mesh.advert");
-                Metrics::add(&metrics.adverts_rejected);
+                metrics.adverts_rejected.inc();
                 gossipsub::MessageAcceptance::Reject
             }
         }

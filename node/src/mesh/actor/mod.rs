@@ -5,7 +5,7 @@ mod queries;
 mod records;
 
 use super::{
-    Command, Config, IncomingQuery, Metrics,
+    Command, Config, IncomingQuery,
     behaviour::{self, Behaviour, BehaviourEvent, REQUEST_TIMEOUT},
     identity, now,
     state::Shared,
@@ -362,7 +362,7 @@ impl Actor {
             self.blocked.insert(peer, Instant::now() + BLOCK_TIME);
             self.swarm.behaviour_mut().blocked.block_peer(peer);
             self.shared.forget(node);
-            Metrics::add(&self.shared.metrics.peers_blocked);
+            self.shared.metrics.peers_blocked.inc();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The actor's part for the query protocol: asking, and passing on what others ask.
 
-use super::{Actor, Asked, Metrics, REQUEST_TIMEOUT, identity};
+use super::{Actor, Asked, REQUEST_TIMEOUT, identity};
 use archipelag_protocol::{
     codec,
     event::bounded,
@@ -15,7 +15,7 @@ impl Actor {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
                 request_response::Message::Request { request, channel, .. } => {
-                    Metrics::add(&self.shared.metrics.queries);
+                    self.shared.metrics.queries.inc();
                     self.on_request(peer, &request, channel);
                 }
                 request_response::Message::Response { request_id, response } => {

@@ -1,6 +1,6 @@
 //! The actor's part for Kademlia: catalog entries, verified when stored and when read, and providers.
 
-use super::{Actor, Lookup, Metrics, identity};
+use super::{Actor, Lookup, identity};
 use archipelag_protocol::{catalog::Entry, codec, event::bounded, limits::MAX_ENTRY_BYTES};
 use libp2p::{PeerId, kad};
 
@@ -60,11 +60,11 @@ impl Actor {
                     })
                     .is_none_or(|known| known.record.height <= entry.record.height);
                 if newer && kad::store::RecordStore::put(store, record).is_ok() {
-                    Metrics::add(&self.shared.metrics.records_accepted);
+                    self.shared.metrics.records_accepted.inc();
                 }
             }
             Err(error) => {
-                Metrics::add(&self.shared.metrics.records_rejected);
+                self.shared.metrics.records_rejected.inc();
                 if let Some(node) = identity::node_of(source) {
                     self.strike(node, &error);
                 }
@@ -97,13 +97,13 @@ impl Actor {
                 let checked = self.check_record(&key, &found.record.value);
                 match (checked, self.lookups.get_mut(id)) {
                     (Ok(entry), Some(Lookup::Entry { best, .. })) => {
-                        Metrics::add(&self.shared.metrics.records_accepted);
+                        self.shared.metrics.records_accepted.inc();
                         if best.as_ref().is_none_or(|b| b.record.height < entry.record.height) {
                             *best = Some(entry);
                         }
                     }
                     (Err(error), _) => {
-                        Metrics::add(&self.shared.metrics.records_rejected);
+                        self.shared.metrics.records_rejected.inc();
                         if let Some(node) = found.peer.and_then(identity::node_of) {
                             self.strike(node, &error);
                         }
