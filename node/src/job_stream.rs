@@ -189,6 +189,8 @@ mod tests {
         while received < 20 {
             // Polls each side once and drops the future.
             let _written = writer.drive().now_or_never();
+            // A task that never yields uses up what tokio lets it do at once.
+            tokio::task::yield_now().await;
             if let Some(frame) = reader.next(decode_to_consumer).now_or_never() {
                 let ToConsumer::Output { sequence, line } = frame.unwrap() else { panic!("other") };
                 assert_eq!((sequence, line.len()), (received, 300));

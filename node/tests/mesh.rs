@@ -211,7 +211,7 @@ async fn a_record_counts_only_with_its_signatures() {
 
     // The routing tables fill once identify has run; until then there is nobody to tell.
     within("the forged record is refused", async {
-        while a.mesh.metrics().records_rejected.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        while a.mesh.metrics().records_rejected.get() == 0 {
             b.mesh.announce(forged.clone()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -221,7 +221,7 @@ async fn a_record_counts_only_with_its_signatures() {
 
     let c = start(23, "/memory/10023", vec![address(&a).await]);
     within("the good record arrives", async {
-        while a.mesh.metrics().records_accepted.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        while a.mesh.metrics().records_accepted.get() == 0 {
             c.mesh.announce(good.clone()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

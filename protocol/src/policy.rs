@@ -5,9 +5,11 @@
 
 use crate::{
     amount::Credits,
+    manifest::Requirements,
     trust::{SandboxLimits, Seccomp, TrustLevel},
 };
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -85,6 +87,35 @@ impl SandboxPolicy {
             TrustLevel::Official => self.level3.clone(),
         }
     }
+
+    /// Whether `level` gives what a Cargo says it needs. A Cargo may be published before its level
+    /// is high enough; it runs from then on.
+    ///
+    /// # Errors
+    /// The first requirement that is above the level.
+    pub fn check(&self, level: TrustLevel, needs: &Requirements) -> Result<(), AboveLevel> {
+        let limits = self.limits(level);
+        let vram = if limits.gpu { u64::MAX } else { 0 };
+        let above = [
+            ("required_ram_mb", u64::from(needs.ram_mb), limits.memory_bytes / MB),
+            ("required_cpu_cores", u64::from(needs.cpu_cores), u64::from(limits.cpus)),
+            ("required_vram_mb", u64::from(needs.vram_mb), vram),
+        ];
+        match above.into_iter().find(|(_, needed, given)| needed > given) {
+            None => Ok(()),
+            Some((field, needed, given)) => Err(AboveLevel { field, needed, level, given }),
+        }
+    }
+}
+
+/// A Cargo needs more than its trust level gives.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("field `{field}`: the Cargo needs {needed}, its trust level {level} gives {given}")]
+pub struct AboveLevel {
+    pub field: &'static str,
+    pub needed: u64,
+    pub level: TrustLevel,
+    pub given: u64,
 }
 
 /// `SPEC.md`, "Price and payout".
@@ -283,5 +314,23 @@ impl Default for ReputationPolicy {
             new_suspend_score_milli: 100,
             sweep_interval_ms: 3_600_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_gives_what_its_row_says_and_no_more() {
+        let policy = SandboxPolicy::default();
+        let needs = |ram_mb, cpu_cores, vram_mb| Requirements { vram_mb, cpu_cores, ram_mb };
+        let fits = |level, needs| policy.check(level, &needs).map_err(|e| e.field);
+        assert_eq!(fits(TrustLevel::Untrusted, Requirements::default()), Ok(()));
+        assert_eq!(fits(TrustLevel::Untrusted, needs(257, 1, 0)), Err("required_ram_mb"));
+        assert_eq!(fits(TrustLevel::Basic, needs(1024, 2, 0)), Ok(()));
+        assert_eq!(fits(TrustLevel::Basic, needs(1024, 3, 0)), Err("required_cpu_cores"));
+        assert_eq!(fits(TrustLevel::Verified, needs(1024, 2, 1)), Err("required_vram_mb"));
+        assert_eq!(fits(TrustLevel::Official, needs(8192, 4, 80_000)), Ok(()));
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
@@ -77,6 +78,12 @@ impl Node {
             arguments.extend(["--join".to_owned(), join.to_owned()]);
         }
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        // Tests look often; how often a key may ask has a test of its own.
+        std::fs::DirBuilder::new().mode(0o700).recursive(true).create(home)?;
+        let settings = home.join("config.toml");
+        if !settings.exists() {
+            std::fs::write(settings, "[http]\nrequests_per_minute = 100000\n")?;
+        }
         let mut node = Self {
             home: home.to_owned(),
             arguments,
@@ -159,6 +166,112 @@ impl Node {
         Ok(())
     }
 
+    /// The name of the node's home.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.home.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// The node's id in the mesh.
+    ///
+    /// # Errors
+    /// When the home has none.
+    pub fn id(&self) -> anyhow::Result<String> {
+        let shown = self.json(&["account", "show"])?;
+        Ok(shown["node"].as_str().context("a node id")?.to_owned())
+    }
+
+    /// Submits a job by HTTP and gives it as the node acknowledged it.
+    ///
+    /// # Errors
+    /// When it is not taken on.
+    pub async fn submit(&self, body: &Value) -> anyhow::Result<Value> {
+        let (status, mut answer) =
+            self.http(reqwest::Method::POST, "/jobs", Some(body.clone())).await?;
+        ensure!(status == 201, "{status}: {answer}");
+        Ok(answer["data"].take())
+    }
+
+    /// The job as the node shows it now.
+    ///
+    /// # Errors
+    /// When the node does not know it.
+    pub async fn shown(&self, job: &Value) -> anyhow::Result<Value> {
+        let id = job["id"].as_str().context("a job has an id")?;
+        let (status, mut answer) =
+            self.http(reqwest::Method::GET, &format!("/jobs/{id}"), None).await?;
+        ensure!(status == 200, "{status}: {answer}");
+        Ok(answer["data"].take())
+    }
+
+    /// The job once it has ended.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn ended(&self, job: &Value) -> anyhow::Result<Value> {
+        eventually("the job's end", async || {
+            let shown = self.shown(job).await?;
+            let over = ["completed", "failed", "cancelled", "timeout"];
+            Ok(shown["status"].as_str().is_some_and(|s| over.contains(&s)).then_some(shown))
+        })
+        .await
+    }
+
+    /// All events of a job, to its end.
+    ///
+    /// # Errors
+    /// When the node does not know it, or an event is not JSON.
+    pub async fn stream(&self, job: &Value) -> anyhow::Result<Vec<Value>> {
+        let id = job["id"].as_str().context("a job has an id")?;
+        let client = reqwest::Client::builder().timeout(DEADLINE).build()?;
+        let request = client.get(format!("{}/api/v1/jobs/{id}/stream", self.http));
+        let text = request.bearer_auth(&self.key).send().await?.error_for_status()?.text().await?;
+        let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        Ok(data.map(|json| serde_json::from_str(json.trim())).collect::<Result<_, _>>()?)
+    }
+
+    /// Asks the process to end, as a supervisor does, and gives whether it ended well.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&mut self) -> anyhow::Result<bool> {
+        let Some(mut child) = self.child.take() else { return Ok(true) };
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        eventually("the node's end", async || Ok(child.try_wait()?.map(|status| status.success())))
+            .await
+    }
+
+    /// Waits until this node sees `count` Islands.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn sees_islands(&self, count: usize) -> anyhow::Result<()> {
+        eventually("Islands", async || {
+            let islands = self.json(&["islands", "list"])?;
+            Ok((islands.as_array().map(Vec::len) == Some(count)).then_some(()))
+        })
+        .await
+    }
+
+    /// What the home's `consumer` or `operator` account is and has, by the ledger.
+    ///
+    /// # Errors
+    /// When no coordinator answers.
+    pub fn account(&self, which: &str) -> anyhow::Result<Value> {
+        Ok(self.json(&["account", "show"])?[which].take())
+    }
+
+    /// Sends credits from this node's consumer account to `home`'s.
+    ///
+    /// # Errors
+    /// When the ledger refuses it.
+    pub fn fund(&self, home: &Path, credits: &str) -> anyhow::Result<()> {
+        let shown = cli(home, &["--json", "account", "show"])?;
+        let account: Value = serde_json::from_slice(&shown.stdout)?;
+        let to = account["consumer"]["account"].as_str().context("an account")?.to_owned();
+        self.json(&["account", "transfer", &to, credits]).map(|_| ())
+    }
+
     /// Runs the command line against this node and gives what it printed.
     ///
     /// # Errors
@@ -222,6 +335,24 @@ pub fn cli(home: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
 #[must_use]
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The events of a run with `--json`, one a line.
+///
+/// # Errors
+/// When a line is not JSON.
+pub fn events(output: &Output) -> anyhow::Result<Vec<Value>> {
+    let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(serde_json::from_slice).collect::<Result<_, _>>()?)
+}
+
+/// The events that the Cargo itself made: without where it ran and how it ended.
+#[must_use]
+pub fn said(events: &[Value]) -> Vec<Value> {
+    let by_cargo = |event: &&Value| {
+        event["type"] != "done" && event["type"] != "error" && event.get("host_id").is_none()
+    };
+    events.iter().filter(by_cargo).cloned().collect()
 }
 
 /// Looks again until `check` gives something, or fails at the [`DEADLINE`].

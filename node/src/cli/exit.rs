@@ -102,9 +102,10 @@ impl From<Refused> for Failed {
         let message = refused.to_string();
         match refused {
             Refused::UnknownCargo(_) => Self::usage(message),
-            Refused::Invalid { .. } | Refused::Schema(_) | Refused::TooLarge { .. } => {
-                Self::refused(message)
-            }
+            Refused::Invalid { .. }
+            | Refused::Schema(_)
+            | Refused::TooLarge { .. }
+            | Refused::AboveLevel(_) => Self::refused(message),
             Refused::Credits { .. } => {
                 Self::refused(format!("{message}; `archipelag account show` says what there is"))
             }

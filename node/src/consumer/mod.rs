@@ -37,6 +37,7 @@ use archipelag_protocol::{
     manifest::Version,
     matching::RegionPolicy,
     payment::{SettledReceipt, Verdict},
+    policy::AboveLevel,
     pricing::Metering,
 };
 use archipelag_runtimes::{schema::FieldError, workers::Workers};
@@ -115,6 +116,8 @@ pub enum Refused {
     TooLarge { field: &'static str, limit: u64, found: u64 },
     #[error("not enough credits: the job may cost {required}, {available} are available")]
     Credits { required: Credits, available: Credits },
+    #[error(transparent)]
+    AboveLevel(#[from] AboveLevel),
     #[error("no Island can run it now: {}", reasons(.excluded))]
     NoIsland { excluded: Vec<(NodeId, String)> },
     #[error("the network: {0}")]

@@ -90,9 +90,10 @@ pub(super) async fn prepare(
         catalog::Error::Invalid(reason) => Refused::Invalid { field: "slug".into(), reason },
         other => Refused::Network(other.to_string()),
     })?;
+    let (manifest, level) = (&resolved.entry.manifest.value, resolved.entry.record.trust_level);
+    policy.sandbox.check(level, &manifest.requirements)?;
     let input = check_input(&resolved, &request.input, policy.job.input_bytes_max)?;
-    let manifest = &resolved.entry.manifest.value;
-    let time_ms = policy.sandbox.limits(resolved.entry.record.trust_level).time_ms;
+    let time_ms = policy.sandbox.limits(level).time_ms;
     let price_max =
         price_max(&manifest.price, time_ms, &request.input, policy.job.output_bytes_max);
     let matching = matching::Request {

@@ -127,6 +127,10 @@ impl From<Refused> for Error {
                 Self::invalid("the input does not match the Cargo's input_schema", &errors)
             }
             Refused::TooLarge { .. } => Self::too_large(message),
+            Refused::AboveLevel(above) => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self::new(status, "above_trust_level", message).with("field", above.field.into())
+            }
             Refused::Credits { required, available } => {
                 Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_credits", message)
                     .with("required", credits(required))

@@ -176,6 +176,7 @@ async fn check_cargo(
         return Err(unsuitable(message));
     }
     let policy = &island.genesis.policy;
+    policy.sandbox.check(level, &manifest.requirements).map_err(|e| unsuitable(e.to_string()))?;
     let sandbox = island.config.tighten.apply(policy.sandbox.limits(level));
     let limits = Limits::new(sandbox, &policy.job);
     Ok((resolved, runtime, limits))

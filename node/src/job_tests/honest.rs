@@ -149,8 +149,8 @@ async fn a_cancel_stops_the_work_and_so_does_a_consumer_that_goes() {
     let hang = || steps(json!([{ "token": "a" }, { "hang": true }]));
     let is_running = |n| island.runtime.running.load(Ordering::SeqCst) == n;
 
-    let running = consumer.submit("say", hang()).await;
-    until("it runs", || is_running(1)).await;
+    let mut running = consumer.submit("say", hang()).await;
+    while !matches!(running.updates.recv().await.unwrap(), Update::Event(_)) {}
     let began = Instant::now();
     running.cancel.cancel();
     let told = follow(running).await;

@@ -487,5 +487,5 @@ fn messages_of_peers_reach_the_engine_and_its_answers_go_out() {
     let of = |to, text: &str| super::Outgoing { to, message: text.into() };
     assert_eq!(sent, [of(Some(from), "a"), of(None, "a"), of(Some(from), "b")]);
     let dropped = &core.shared.metrics.messages_dropped;
-    assert_eq!(dropped.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(dropped.get(), 1);
 }
