@@ -178,6 +178,8 @@ pub enum Step {
     Payment,
     /// The work was lost with its Island.
     Lost,
+    /// No Island would take it.
+    NoIsland,
     Cancelled,
 }
 
@@ -194,6 +196,7 @@ impl fmt::Display for Step {
             Self::Cargo => "cargo",
             Self::Payment => "payment",
             Self::Lost => "lost",
+            Self::NoIsland => "no island",
             Self::Cancelled => "cancelled",
         })
     }

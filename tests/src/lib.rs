@@ -102,12 +102,13 @@ impl Node {
     /// # Errors
     /// When it is not ready in time.
     pub fn start(&mut self) -> anyhow::Result<()> {
+        let program = program("archipelag");
         let started = Instant::now();
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.home.with_extension("log"))?;
-        let mut child = Command::new(program("archipelag"))
+        let mut child = Command::new(program)
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -30,7 +30,11 @@ async fn the_tours_commands_work_as_they_stand() -> anyhow::Result<()> {
     let commands = commands(&readme);
     ensure!(commands.len() >= 8, "{commands:?}");
     for command in &commands {
-        if ["init", "start", "cargo check", "cargo publish"].iter().any(|c| command.contains(c)) {
+        // Other tests join second nodes and fill skeletons.
+        if ["init", "start", "cargo check", "cargo publish", "--home"]
+            .iter()
+            .any(|c| command.contains(c))
+        {
             continue;
         }
         let output = Command::new("sh")

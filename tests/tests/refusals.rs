@@ -72,8 +72,9 @@ async fn a_mesh_without_islands_and_a_full_island_say_so() -> anyhow::Result<()>
     node.fund(&small, "1")?;
     let long = json!({ "text": "row row row your boat", "stream": true, "repeat": 100_000 });
     let job = island.submit(&json!({ "workload": "text-stats", "input": long })).await?;
-    eventually("the job to run", async || {
-        Ok((island.shown(&job).await?["status"] == "running").then_some(()))
+    eventually("the Island to say that it is full", async || {
+        let islands = island.json(&["islands", "list"])?;
+        Ok((islands[0]["status"] == "busy").then_some(()))
     })
     .await?;
     refused(&small, &["run", "text-stats", "--input", good], 4, "full")?;

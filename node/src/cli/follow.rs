@@ -127,6 +127,7 @@ pub(crate) fn verdict(job: &Value) -> Outcome {
     match job["status"].as_str() {
         Some("completed") => Ok(()),
         // The reason was the last event.
+        _ if job["error_step"] == "no_island" => Err(Failed::new(Exit::NoIsland, "")),
         _ => Err(Failed::new(Exit::JobFailed, "")),
     }
 }

@@ -161,6 +161,7 @@ impl Run {
         let (ended, island) = followed?;
         let job = json!({
             "id": id, "status": status(ended.verdict), "host_id": island,
+            "error_step": ended.failure.as_ref().map(|failure| failure.step),
             "attempts": ended.attempts, "price": ended.price.to_string(),
             "duration_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         });

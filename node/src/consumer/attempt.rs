@@ -20,6 +20,7 @@ use archipelag_protocol::{
     advert::SignedAdvert,
     amount::Credits,
     codec,
+    event::Event,
     id::{ContentId, JobId},
     job::{self, Failure, Offer, RefusalKind, Step, ToConsumer, ToIsland},
     limits::MAX_CHUNK_BYTES,
@@ -56,6 +57,8 @@ pub(super) struct Job {
     pub(super) updates: mpsc::Sender<Update>,
     pub(super) cancel: CancellationToken,
     pub(super) delivered: Delivered,
+    /// Whether an Island has taken it, in any attempt.
+    pub(super) accepted: bool,
 }
 
 /// How an attempt ended.
@@ -67,6 +70,8 @@ pub(super) enum End {
     Failed(Verdict, Failure),
     /// Another Island may do better. `again` is set when this one may, too, once.
     Next { reason: String, again: bool },
+    /// The Island has no room now.
+    Full(String),
 }
 
 impl End {
@@ -115,8 +120,8 @@ pub(super) async fn attempt(job: &mut Job, advert: &SignedAdvert, attempt: u32) 
     let money = match reserved {
         Ok(money) => money,
         Err(holds::Error::Credits { required, available }) => {
-            let message = format!("{required} credits needed, {available} available");
-            return End::Failed(Verdict::Failed, Failure::new(Step::Payment, message));
+            // More may be reserved for another Island.
+            return End::next(format!("{required} credits needed, {available} available"));
         }
         Err(error) => return End::next(error.to_string()),
     };
@@ -157,6 +162,9 @@ pub(super) async fn attempt(job: &mut Job, advert: &SignedAdvert, attempt: u32) 
             core.metrics.hostile.inc();
             core.routes.misbehaved(node, &reason);
             End::next(reason)
+        }
+        Stop::Refused(refusal) if refusal.kind == RefusalKind::Full => {
+            End::Full(format!("it refused: {refusal}"))
         }
         Stop::Refused(refusal) => {
             let again = refusal.kind == RefusalKind::Payment;
@@ -300,6 +308,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
             ToConsumer::Refused(_) => return hostile("it refused after it had accepted"),
             ToConsumer::Accepted => {
                 self.accepted = true;
+                self.job.accepted = true;
                 let (island, node) = (self.advert.value.account, self.advert.value.node);
                 let attempt = self.offer.attempt;
                 self.tell(Update::Started { island, node, attempt }).await;
@@ -439,11 +448,15 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
 
     /// Tells the Consumer that the job is over, before the paperwork. Gives back what it had no room
     /// for yet.
-    fn end(&mut self, ended: Ended) -> Vec<Update> {
+    fn end(&mut self, mut ended: Ended) -> Vec<Update> {
         let mut updates = Vec::with_capacity(3);
         if let Some((event, joined)) = self.output.take_last()
             && matches!(ended.verdict, Verdict::Completed | Verdict::CargoFailed)
         {
+            if let Event::Error { message } = &event {
+                // The Island knows only that the Cargo said so: what it said is the Consumer's.
+                ended.failure = Some(Failure::new(Step::Cargo, message.clone()));
+            }
             if joined {
                 updates.push(Update::Event(join_notice()));
             }

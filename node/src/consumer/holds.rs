@@ -180,6 +180,19 @@ impl Holds {
         if amounts.doubt.is_some() { Credits::ZERO } else { hold.room(&amounts) }
     }
 
+    /// The same, with holds of before a restart counted at what was known of them then.
+    pub(super) fn expected_room(&self, payer: AccountId, island: AccountId) -> Credits {
+        let slot = lock(&self.slots).get(&(payer, island)).cloned();
+        let hold = slot.and_then(|slot| lock(&slot.current).clone());
+        hold.map_or(Credits::ZERO, |hold| hold.room_now())
+    }
+
+    /// How much to reserve for an Island at once, of a `balance`: what the policy says, and never so
+    /// much that nothing is left for the Island that takes over when this one is lost.
+    fn portion(&self, balance: Credits) -> Credits {
+        self.policy.hold_default.min(balance.fraction(1, 4))
+    }
+
     fn slot(&self, pair: Pair) -> Result<Arc<Slot>, Error> {
         let mut slots = lock(&self.slots);
         if slots.len() >= MAX_PAIRS && !slots.contains_key(&pair) {
@@ -317,7 +330,7 @@ impl Holds {
             let available = balance.saturating_add(room);
             return Err(Error::Credits { required: price_max, available });
         }
-        let amount = missing.max(self.policy.hold_default).min(balance);
+        let amount = missing.max(self.portion(balance)).max(Credits::from_micro(1));
         match bank.send(Action::TopUp { hold: hold.hold, amount }).await {
             Ok(_) => {}
             Err(ledger::Error::Rejected(Rejected::NoHold(_) | Rejected::Field { .. })) => {
@@ -340,8 +353,8 @@ impl Holds {
         if balance < price_max {
             return Err(Error::Credits { required: price_max, available: balance });
         }
-        let cap = price_max.max(self.policy.hold_default).min(balance);
-        if cap == Credits::ZERO {
+        let cap = price_max.max(self.portion(balance)).max(Credits::from_micro(1));
+        if balance == Credits::ZERO {
             let required = Credits::from_micro(1);
             return Err(Error::Credits { required, available: balance });
         }

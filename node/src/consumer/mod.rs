@@ -261,8 +261,9 @@ impl Consumer {
             updates,
             cancel: cancel.clone(),
             delivered: delivery::Delivered::default(),
+            accepted: false,
         };
-        core.tasks.spawn(run::run(job, islands));
+        core.tasks.spawn(run::run(job, islands.into_iter().next()));
         self.tidy(bank);
         Ok(Running { id, cargo, updates: receiver, cancel })
     }
@@ -277,24 +278,29 @@ impl Consumer {
     ) -> Result<(Prepared, Vec<Arc<SignedAdvert>>), Refused> {
         let core = &self.0;
         let prepared = plan::prepare(core, id, request).await?;
-        let islands = plan::choose(core, &prepared, &BTreeSet::new())?;
+        let islands = plan::choose(core, &prepared, &BTreeSet::new(), |_| true)?;
         let required = prepared.price_max;
-        let rooms = self.rooms(bank.key().account(), &islands);
-        if rooms.first().is_some_and(|room| *room >= required && *room > Credits::ZERO) {
+        let best = islands.first().map(|advert| advert.value.account);
+        let room = best.map_or(Credits::ZERO, |best| core.holds.room(bank.key().account(), best));
+        if room >= required && room > Credits::ZERO {
             return Ok((prepared, islands));
         }
-        let reserved = rooms.into_iter().max().unwrap_or(Credits::ZERO);
         let balance = bank.balance().await.map_err(|e| Refused::Network(e.to_string()))?;
-        let available = balance.saturating_add(reserved);
-        if available < required {
-            return Err(Refused::Credits { required, available });
+        let payer = bank.key().account();
+        let available = |advert: &Arc<SignedAdvert>| {
+            balance.saturating_add(core.holds.expected_room(payer, advert.value.account))
+        };
+        let most = islands.iter().map(available).max().unwrap_or(balance);
+        // An Island for which nothing is reserved is out of reach when all is reserved for others.
+        if islands.iter().any(|island| available(island) >= required) {
+            let within = |island: &Arc<SignedAdvert>| available(island) >= required;
+            return Ok((prepared, islands.into_iter().filter(within).collect()));
         }
+        // All may be reserved for Islands that are not among the best.
+        let within = |account| core.holds.expected_room(payer, account) >= required;
+        let chosen = plan::choose(core, &prepared, &BTreeSet::new(), within);
+        let islands = chosen.map_err(|_| Refused::Credits { required, available: most })?;
         Ok((prepared, islands))
-    }
-
-    /// What `payer` has reserved for each of `islands` and not used.
-    fn rooms(&self, payer: AccountId, islands: &[Arc<SignedAdvert>]) -> Vec<Credits> {
-        islands.iter().map(|advert| self.0.holds.room(payer, advert.value.account)).collect()
     }
 
     /// What can be done beside a job: asks the ledger about Islands, closes old holds.

@@ -199,7 +199,7 @@ pub(super) fn candidates<'a>(
         .collect()
 }
 
-/// The best Islands for a job, at most as many as it may try.
+/// The best Islands `within` what the job's payer can reach, at most as many as it may try.
 ///
 /// # Errors
 /// [`Refused::NoIsland`] with the reason for each.
@@ -207,8 +207,10 @@ pub(super) fn choose(
     core: &Core,
     prepared: &Prepared,
     tried: &BTreeSet<NodeId>,
+    within: impl Fn(AccountId) -> bool,
 ) -> Result<Vec<Arc<SignedAdvert>>, Refused> {
-    let (islands, policy) = (core.routes.islands(), &core.genesis.policy);
+    let (mut islands, policy) = (core.routes.islands(), &core.genesis.policy);
+    islands.retain(|seen| within(seen.advert.value.account));
     let candidates = candidates(core, &islands, tried);
     let count = usize::try_from(policy.job.attempts_max).unwrap_or(usize::MAX);
     let ranking = matching::best(&prepared.matching, &candidates, policy, now(), count);

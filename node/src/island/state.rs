@@ -76,7 +76,10 @@ impl State {
             return Err(Refusal::new(RefusalKind::Duplicate, message));
         }
         if inner.active >= self.max_jobs {
-            let message = format!("{} jobs run here, the limit is {}", inner.active, self.max_jobs);
+            let message = format!(
+                "it is full: {} jobs run here, the limit is {}",
+                inner.active, self.max_jobs
+            );
             return Err(Refusal::new(RefusalKind::Full, message));
         }
         Ok(())

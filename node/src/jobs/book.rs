@@ -93,9 +93,8 @@ impl JobBook {
         config: Config,
     ) -> Result<Self, OpenError> {
         let unusable = |e: Error| OpenError::Store(e.to_string());
-        let database = workers::run(&*workers, move || disk.open("jobs")).await;
-        let database = database.map_err(|_| unusable(Error::Stopping))??;
-        let store = Store::new(database, workers);
+        let store = workers::run(&*workers.clone(), move || Store::open(disk, workers)).await;
+        let store = store.map_err(|_| unusable(Error::Stopping))??;
         let (heads, claims) = store.load().await.map_err(unusable)?;
         let mut index = Index::default();
         let mut ops = Vec::new();

@@ -37,7 +37,7 @@ const STOP_WAIT: Duration = Duration::from_secs(2);
 enum Stop {
     Client,
     Node,
-    Limit(String),
+    Limit,
 }
 
 pub(super) struct Driver {
@@ -48,6 +48,8 @@ pub(super) struct Driver {
     started: Started,
     gathered: output::Gathered,
     stop: Option<Stop>,
+    /// The limit that its events passed; what came later is not kept.
+    breach: Option<String>,
     deadline: Option<Instant>,
     node_stops: bool,
     /// This job's part of the book's `event_bytes`.
@@ -70,6 +72,7 @@ impl Driver {
             started,
             gathered: output::Gathered::default(),
             stop: None,
+            breach: None,
             deadline: None,
             node_stops: false,
             event_bytes: 0,
@@ -117,7 +120,8 @@ impl Driver {
     fn stop(&mut self, why: Stop, wait: Duration) {
         self.started.cancel.cancel();
         self.stop.get_or_insert(why);
-        self.deadline = Some(Instant::now() + wait);
+        let by = Instant::now() + wait;
+        self.deadline = Some(self.deadline.map_or(by, |earlier| earlier.min(by)));
     }
 
     fn running(&mut self, place: Place, attempt: u32) {
@@ -135,20 +139,20 @@ impl Driver {
         if let Some(line) = output::line(&event) {
             self.push(line);
         }
-        if self.stop.is_none() {
+        // Also when the job was told to stop: one that completes all the same has all its output.
+        if self.breach.is_none() {
             self.gathered.add(event);
         }
     }
 
     /// Adds a line to the log, or stops a job that has too many.
     fn push(&mut self, line: String) {
-        if matches!(self.stop, Some(Stop::Limit(_))) {
+        if self.breach.is_some() {
             return;
         }
         let config = &self.book.config;
         let (lines, bytes) = self.live.log.size();
         let all_bytes = self.book.event_bytes.fetch_add(line.len(), Ordering::Relaxed);
-        self.event_bytes += line.len();
         let breach = if lines >= config.events_per_job {
             Some(format!("more than {} events", config.events_per_job))
         } else if bytes + line.len() > config.event_bytes_per_job {
@@ -159,8 +163,16 @@ impl Driver {
             None
         };
         match breach {
-            None => self.live.log.push(line),
-            Some(breach) => self.stop(Stop::Limit(breach), END_WAIT),
+            None => {
+                self.event_bytes += line.len();
+                self.live.log.push(line);
+            }
+            Some(breach) => {
+                // It is not kept, so that it takes no room from other jobs.
+                self.book.event_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+                self.breach = Some(breach);
+                self.stop(Stop::Limit, END_WAIT);
+            }
         }
     }
 
@@ -190,12 +202,14 @@ impl Driver {
         let head = &mut self.head;
         head.status = ended.verdict.into();
         let mut failure = ended.failure;
-        match self.stop.take() {
-            // A job that completed before it could be stopped has completed.
-            Some(Stop::Limit(breach)) if ended.verdict != Verdict::Completed => {
+        let completed = ended.verdict == Verdict::Completed;
+        match (self.breach.take(), &self.stop) {
+            // Whatever its Consumer says: events and output are not whole.
+            (Some(breach), stop) if completed || matches!(stop, Some(Stop::Limit)) => {
                 (head.status, failure) = (Status::Failed, Some(Failure::new(Step::Limit, breach)));
             }
-            Some(Stop::Node) if ended.verdict != Verdict::Completed => {
+            // A job that completed before it could be stopped has completed.
+            (_, Some(Stop::Node)) if !completed => {
                 (head.status, failure) = (Status::Failed, Some(Failure::new(Step::Lost, LOST)));
             }
             _ => {}

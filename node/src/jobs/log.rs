@@ -44,17 +44,23 @@ impl Log {
     }
 
     pub(super) fn push(&self, line: String) {
+        self.add(line, false);
+    }
+
+    /// The line and whether it is the last come under one lock: a reader between the two would take
+    /// the line before for the last.
+    fn add(&self, line: String, last: bool) {
         let mut lines = self.lock();
         lines.bytes += line.len();
         lines.lines.push(line.into());
+        lines.ended |= last;
         drop(lines);
         self.changed.send_replace(());
     }
 
     /// Adds the last line.
     pub(super) fn end(&self, line: String) {
-        self.lock().ended = true;
-        self.push(line);
+        self.add(line, true);
     }
 
     /// Waits until the last line is there.

@@ -30,7 +30,9 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::Result { data } => Line::Result { data },
         Event::Done { .. } | Event::Error { .. } => return None,
     };
-    serde_json::to_string(&line).ok()
+    // An Island may send a result that spans lines. JSON has line breaks between its tokens alone, so
+    // nothing is lost.
+    serde_json::to_string(&line).ok().map(|line| line.replace(['\n', '\r'], " "))
 }
 
 /// The line that says where an attempt runs.

@@ -1,6 +1,9 @@
 //! The book's database: heads, inputs, outputs, events and idempotency keys of jobs.
 //!
 //! Reads run on the worker pool; writes come from [`super::writer`] alone, many in one commit.
+//!
+//! redb refuses everything after a read or write that failed, until the database is opened again:
+//! the store does that, so that a full disk that has room again needs no restart of the node.
 
 use super::{
     Error,
@@ -8,10 +11,15 @@ use super::{
     log,
     record::Head,
 };
+use crate::disk::{self, Disk};
 use archipelag_protocol::{codec, id::JobId};
 use archipelag_runtimes::workers::{self, Workers};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 type Table<K, V> = TableDefinition<'static, K, V>;
 const HEADS: Table<&[u8; 16], &[u8]> = TableDefinition::new("heads");
@@ -21,6 +29,9 @@ const OUTPUTS: Table<&[u8; 16], &str> = TableDefinition::new("outputs");
 const EVENTS: Table<&[u8; 24], &[u8]> = TableDefinition::new("events");
 /// Keyed by the account and the hash of the key.
 const CLAIMS: Table<&[u8; 64], &[u8]> = TableDefinition::new("idempotency");
+
+/// The database's name.
+const NAME: &str = "jobs";
 
 /// A head holds two signatures and a bounded reason; far below this.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -51,8 +62,14 @@ pub(super) type Loaded = (Vec<Head>, Vec<(ClaimKey, Claim)>);
 
 #[derive(Clone)]
 pub(super) struct Store {
-    database: Arc<Database>,
+    shared: Arc<Shared>,
     workers: Arc<dyn Workers>,
+}
+
+struct Shared {
+    disk: Arc<dyn Disk>,
+    /// `None` from a failure to the next use.
+    database: RwLock<Option<Arc<Database>>>,
 }
 
 impl fmt::Debug for Store {
@@ -69,18 +86,22 @@ fn event_key(job: JobId, first: u64) -> [u8; 24] {
 }
 
 impl Store {
-    pub(super) fn new(database: Arc<Database>, workers: Arc<dyn Workers>) -> Self {
-        Self { database, workers }
+    /// Blocks.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        workers: Arc<dyn Workers>,
+    ) -> Result<Self, disk::Error> {
+        let database = RwLock::new(Some(disk.open(NAME)?));
+        Ok(Self { shared: Arc::new(Shared { disk, database }), workers })
     }
 
     async fn on_workers<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let database = Arc::clone(&self.database);
-        let result = workers::run(&*self.workers, move || work(&database)).await;
-        let result = result.map_err(|_| Error::Stopping)?;
-        result.map_err(|e| Error::Store(e.to_string()))
+        let shared = Arc::clone(&self.shared);
+        let result = workers::run(&*self.workers, move || shared.with(work)).await;
+        result.map_err(|_| Error::Stopping)?.map_err(Error::Store)
     }
 
     /// Applies all of `ops` in one durable commit, or none.
@@ -129,6 +150,32 @@ impl Store {
             Ok(log::split(u64::from_be_bytes(first), chunk.value(), from))
         })
         .await
+    }
+}
+
+impl Shared {
+    /// Blocks.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, String> {
+        let mut database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            drop(database);
+            self.reopen()?;
+            database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        }
+        let result = work(database.as_ref().ok_or("it was just closed after a failure")?);
+        drop(database);
+        if matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
+            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        result.map_err(|e| e.to_string())
+    }
+
+    fn reopen(&self) -> Result<(), String> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            *database = Some(self.disk.open(NAME).map_err(|e| e.to_string())?);
+        }
+        Ok(())
     }
 }
 

@@ -5,16 +5,24 @@ use super::{
     Error,
     store::{Op, Store},
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 /// Writes that may wait; who sends another waits too.
 const QUEUE: usize = 1_024;
 /// Writes in one commit.
 const GROUP: usize = 256;
+/// How long a failing disk is left alone before it is tried again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Write {
@@ -61,7 +69,18 @@ pub(super) fn new(
     let (sender, mut receiver) = mpsc::channel::<Write>(QUEUE);
     let work = async move {
         let mut group = Vec::new();
-        while receiver.recv_many(&mut group, GROUP).await > 0 {
+        loop {
+            let more = receiver.recv_many(&mut group, GROUP);
+            let stopped = if healthy.load(Ordering::Acquire) {
+                more.await == 0
+            } else {
+                // A node that is not ready gets no jobs, so nothing else would show that its disk
+                // works again: an empty commit does.
+                timeout(RETRY_DELAY, more).await == Ok(0)
+            };
+            if stopped {
+                break;
+            }
             let mut ops = Vec::new();
             let mut waiting = Vec::new();
             for write in group.drain(..) {
