@@ -21,7 +21,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, Error)]
 pub enum Error {
     #[error("the ledger refused: {0}")]
-    Rejected(#[from] Rejected),
+    Rejected(Rejected),
     #[error("no coordinator answered: {0}; check `archipelag status` for connected peers")]
     Unreachable(String),
     #[error("a coordinator answered something else than it was asked")]
@@ -30,9 +30,17 @@ pub enum Error {
     Codec(#[from] codec::Error),
 }
 
+// By hand, so that the ledger's reason is not the source too: it is said already.
+impl From<Rejected> for Error {
+    fn from(rejected: Rejected) -> Self {
+        Self::Rejected(rejected)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Ledger(Access);
 
+#[expect(clippy::large_enum_variant, reason = "a node has a handful of these")]
 #[derive(Clone, Debug)]
 enum Access {
     Local(Coordinator),

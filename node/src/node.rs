@@ -169,10 +169,10 @@ impl Node {
 
     /// Stops everything; the Island settles first what it earned, if that goes quickly.
     pub async fn stop(&self) {
-        if let Some(island) = &self.island {
-            if tokio::time::timeout(SETTLE_WAIT, island.stop()).await.is_err() {
-                tracing::warn!("node.stop: what the Island earned is settled after the next start");
-            }
+        if let Some(island) = &self.island
+            && tokio::time::timeout(SETTLE_WAIT, island.stop()).await.is_err()
+        {
+            tracing::warn!("node.stop: what the Island earned is settled after the next start");
         }
         self.tasks.stop().await;
     }

@@ -79,6 +79,10 @@ pub enum ToIsland {
 }
 
 /// From the Island to the Consumer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large frame comes once a job, and frames are never kept in numbers"
+)]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ToConsumer {
     Accepted,

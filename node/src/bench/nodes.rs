@@ -12,7 +12,7 @@ use crate::{
 use anyhow::Context as _;
 use archipelag_protocol::{
     amount::Credits,
-    genesis::{Allocation, Genesis, Validator},
+    genesis::{Allocation, Genesis, Publisher, PublisherTier, Validator},
     policy::Policy,
     sign::SecretKey,
     time::Timestamp,
@@ -56,7 +56,10 @@ fn genesis(first: &Identity) -> anyhow::Result<Genesis> {
         accounts: vec![Allocation { account: first.consumer.account(), balance }],
         treasury: Credits::ZERO,
         validators: vec![Validator { account: first.operator.account(), node: node_id(first)? }],
-        publishers: vec![],
+        publishers: vec![Publisher {
+            account: first.operator.account(),
+            tier: PublisherTier::Partner,
+        }],
     })
 }
 
@@ -71,7 +74,7 @@ impl Pair {
             let name = if is_island { "island" } else { "consumer" };
             let environment = Environment {
                 transport: network_transport(&identity.node)?,
-                disk: Arc::new(FileDisk::new(&directory.join(name))?),
+                disk: Arc::new(FileDisk::new(directory.join(name))?),
                 executor: Arc::new(TokioExecutor(tokio::runtime::Handle::current())),
                 workers: workers.clone(),
             };

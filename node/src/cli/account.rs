@@ -75,11 +75,12 @@ impl Account {
 }
 
 async fn show(global: &Global) -> Outcome {
-    if let (Some(node), Ok(Target::Http(client))) = (&global.node, global.target()) {
-        if node.starts_with("http") && global.mesh_address().is_err() {
-            let account = data(client.get("api/v1/account").await?);
-            return output::json(&account);
-        }
+    if let (Some(node), Ok(Target::Http(client))) = (&global.node, global.target())
+        && node.starts_with("http")
+        && global.mesh_address().is_err()
+    {
+        let account = data(client.get("api/v1/account").await?);
+        return output::json(&account);
     }
     let identity = global.open_home()?.identity()?;
     let node = identity::node_of(identity.node.public().to_peer_id());
@@ -126,7 +127,7 @@ async fn show(global: &Global) -> Outcome {
             ),
         ));
     }
-    shown.push(("node", node.map_or("-".into(), |node| node.to_string())));
+    shown.push(("node", node.map_or_else(|| "-".into(), |node| node.to_string())));
     pairs(&shown)
 }
 

@@ -84,7 +84,7 @@ fn list(islands: &[Value]) -> Outcome {
             (Some(active), Some(max)) => format!("{active}/{max}"),
             _ => "-".into(),
         };
-        let rtt = island["rtt_us"].as_u64().map_or("-".into(), |us| format!("{us} µs"));
+        let rtt = island["rtt_us"].as_u64().map_or_else(|| "-".into(), |us| format!("{us} µs"));
         table.row([
             text(&island["id"]).chars().take(8).collect(),
             text(&island["name"]),

@@ -104,7 +104,10 @@ fn show(job: &Value) -> Outcome {
         ("cargo", text(&job["workload_slug"]).to_owned()),
         ("status", text(&job["status"]).to_owned()),
         ("created", text(&job["created_at"]).to_owned()),
-        ("duration", job["duration_ms"].as_u64().map_or("-".into(), |ms| format!("{ms} ms"))),
+        (
+            "duration",
+            job["duration_ms"].as_u64().map_or_else(|| "-".into(), |ms| format!("{ms} ms")),
+        ),
         ("credits", number(&job["usage"]["credits_used"])),
     ];
     for (name, field) in [("error", "error"), ("island", "host_id")] {

@@ -15,7 +15,7 @@ fn in_a_line(value: &Value) -> String {
         (Some(text), _) => text.to_owned(),
         (None, rtt) => {
             let id: String = field("id").chars().take(8).collect();
-            let rtt = rtt.map_or("-".into(), |us| format!("{us} µs"));
+            let rtt = rtt.map_or_else(|| "-".into(), |us| format!("{us} µs"));
             format!("{id} {} {rtt}", field("address"))
         }
     }

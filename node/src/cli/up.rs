@@ -54,10 +54,10 @@ impl Up {
             None => Ok(()),
         };
         if !self.once {
-            if let Err(failed) = &ran {
-                if !failed.message.is_empty() {
-                    eprintln!("error: {failed}");
-                }
+            if let Err(failed) = &ran
+                && !failed.message.is_empty()
+            {
+                eprintln!("error: {failed}");
             }
             Process::wait_for_signal().await?;
         }

@@ -252,7 +252,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
         let (cancel, updates) = (self.job.cancel.clone(), self.job.updates.clone());
         let stop = self.job.core.stop.clone();
         loop {
-            let silent_at = self.give_up.unwrap_or(self.silent_at.min(self.over_at));
+            let silent_at = self.give_up.unwrap_or_else(|| self.silent_at.min(self.over_at));
             let send = self.writer.is_unflushed() && !self.deaf;
             let wanted = self.give_up.is_none();
             tokio::select! {

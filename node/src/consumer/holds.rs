@@ -326,6 +326,11 @@ impl Holds {
         if missing == Credits::ZERO && balance == Credits::ZERO {
             return Ok(true);
         }
+        // With that much room it is not room that the Island misses, and a liar would be given all.
+        if doubt == Some(Doubt::Refused) && room >= price_max.saturating_add(self.portion(balance))
+        {
+            return Err(Error::Ledger("the Island refuses a hold that has room".into()));
+        }
         if balance < missing {
             let available = balance.saturating_add(room);
             return Err(Error::Credits { required: price_max, available });

@@ -67,6 +67,7 @@ pub struct Request {
 }
 
 /// What happens to a job, in order. The last one is [`Update::Ended`].
+#[expect(clippy::large_enum_variant, reason = "the large one comes once a job")]
 #[derive(Clone, Debug)]
 pub enum Update {
     /// An Island has accepted it; after a failover, another one.

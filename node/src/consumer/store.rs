@@ -183,11 +183,9 @@ fn write(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
         // The newest first: a hold that was replaced since must not come back.
         for change in changes.iter().rev() {
             match change {
-                Change::Hold(pair, hold) => {
-                    if written.insert(*pair) {
-                        let record = encode(&hold.record())?;
-                        holds.insert((pair.0.0, pair.1.0), record.as_slice())?;
-                    }
+                Change::Hold(pair, hold) if written.insert(*pair) => {
+                    let record = encode(&hold.record())?;
+                    holds.insert((pair.0.0, pair.1.0), record.as_slice())?;
                 }
                 Change::NoHold(pair, hold) => {
                     let key = (pair.0.0, pair.1.0);

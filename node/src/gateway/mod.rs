@@ -136,7 +136,6 @@ impl Gateway {
 }
 
 /// All routes.
-#[must_use]
 pub fn router(gateway: Gateway) -> Router {
     let api = Router::new()
         .route("/health", get(probes::health))

@@ -11,6 +11,7 @@ use crate::{
 };
 use archipelag_protocol::{
     advert::MAX_AHEAD_MS,
+    amount::Credits,
     catalog::State,
     event::depth,
     id::ContentId,
@@ -85,6 +86,7 @@ pub(super) async fn admit<R: AsyncRead + Unpin>(
     island.state.check(offer.value.job)?;
     let (resolved, runtime, limits) = check_cargo(island, &offer.value).await?;
     let price = &resolved.entry.manifest.value.price;
+    check_price_max(&offer.value, price.per_job)?;
     let terms = Terms { per_job: price.per_job, time_ms: limits.sandbox.time_ms };
     let money =
         island.payments.reserve(offer.signer, &offer.value, terms, &island.store, now()).await?;
@@ -112,6 +114,16 @@ fn check_offer(island: &Core, signed: &SignedOffer) -> Result<(), Denied> {
     signed
         .verify(island.payments.network)
         .map_err(|e| hostile(format!("field `signature`: {e}")))?;
+    Ok(())
+}
+
+/// A job that can't pay its price per job would run for less.
+fn check_price_max(offer: &Offer, per_job: Credits) -> Result<(), Denied> {
+    if offer.price_max < per_job {
+        let most = offer.price_max;
+        let message = format!("field `price_max`: {most} credits, a job costs {per_job}");
+        return Err(refused(RefusalKind::Invalid, message));
+    }
     Ok(())
 }
 

@@ -72,6 +72,16 @@ impl Meter {
         self.tokens += 1;
     }
 
+    /// What has been delivered.
+    pub(super) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// What the work has cost by `now`, without the price per job.
+    pub(super) fn accrued_beside_job(&self, now: Instant) -> Credits {
+        self.accrued(now).saturating_sub(self.price.per_job)
+    }
+
     /// The price that a voucher was asked for.
     pub(super) fn due(&self) -> Option<Credits> {
         self.asked.map(|(due, _)| due)

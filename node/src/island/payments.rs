@@ -163,7 +163,7 @@ impl Payments {
             Refusal::new(RefusalKind::Unsuitable, format!("the hold can't be looked up: {e}"))
         })?;
         let Some(hold) = found else {
-            lock(&self.book).holds.remove(&offer.hold);
+            self.ended(offer.hold);
             return refuse(format!("hold {}: the ledger has none", offer.hold));
         };
         let known = lock(&self.book).holds.contains_key(&offer.hold);
@@ -316,11 +316,13 @@ impl Payments {
         }
     }
 
-    /// Forgets a hold that has ended on the ledger.
+    /// Forgets a hold that has ended on the ledger. While jobs still use it, no other may.
     pub(super) fn ended(&self, hold: HoldId) {
         let mut book = lock(&self.book);
-        if book.holds.get(&hold).is_some_and(|entry| entry.jobs == 0) {
-            book.holds.remove(&hold);
+        match book.holds.get_mut(&hold) {
+            Some(entry) if entry.jobs > 0 => entry.hold.closes = Some(entry.hold.expires),
+            Some(_) => drop(book.holds.remove(&hold)),
+            None => {}
         }
     }
 }

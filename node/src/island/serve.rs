@@ -102,6 +102,10 @@ struct Session<'a, R, W> {
     meter: Meter,
     cancel: CancellationToken,
     cause: Option<Cause>,
+    /// The Cargo is being made ready: nothing has been worked yet.
+    preparing: bool,
+    /// Output was not sent, because it is not paid for.
+    withheld: bool,
     output: Sha256,
     sequence: u64,
     /// When the first frame of the next flush was queued, and the last frame of all.
@@ -128,6 +132,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             meter,
             cancel: CancellationToken::new(),
             cause: None,
+            preparing: true,
+            withheld: false,
             output: Sha256::new(),
             sequence: 0,
             queued_since: None,
@@ -140,7 +146,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         let _cancelled = self.cancel.clone().drop_guard();
         let (job, cargo) = (self.admitted.offer.value.job, self.admitted.resolved.cargo);
         tracing::debug!(%job, cargo = %cargo.short(), "island.job");
-        let outcome = match self.work().await {
+        let mut outcome = match self.work().await {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.island.metrics.abandoned.inc();
@@ -148,6 +154,13 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
                 return;
             }
         };
+        if self.withheld {
+            // What the Consumer did not get has not been completed for it, nor does it count.
+            outcome.metering.tokens = outcome.metering.tokens.min(self.meter.tokens());
+            if outcome.verdict == Verdict::Completed {
+                outcome.verdict = Verdict::Cancelled;
+            }
+        }
         let (verdict, price, reason) = self.conclude(&outcome);
         self.island.metrics.ended(verdict);
         self.island.state.ran(cargo);
@@ -178,16 +191,22 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
         let work = execute(self.island.clone(), &self.admitted, sender, ready, self.cancel.clone());
         tokio::pin!(work);
         let stop = self.island.stop.clone();
-        let (mut outcome, mut open, mut preparing) = (None, true, true);
+        let (mut outcome, mut open) = (None, true);
         self.push(&ToConsumer::Accepted)?;
         while outcome.is_none() || open {
             let now = Instant::now();
-            if !preparing && self.cause.is_none() {
+            if self.preparing {
+                // The time that this takes is not charged.
+                self.meter.restart(now);
+            }
+            if self.cause.is_none() {
                 self.read_meter(now)?;
             }
+            // A price per job above what may be unpaid is paid before the work begins.
+            let begin = !self.preparing || self.cause.is_some() || !self.meter.is_paused(now);
             let flowing = self.cause.is_some() || !self.meter.is_paused(now);
             let flowing = open && flowing && self.writer.has_room();
-            let (flush, wake) = (self.must_flush(now), self.wake(now, preparing));
+            let (flush, wake) = (self.must_flush(now), self.wake(now));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Error::Closed),
@@ -196,9 +215,9 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
                     Some(event) => self.on_event(&event)?,
                     None => open = false,
                 },
-                ended = &mut work, if outcome.is_none() => outcome = Some(ended),
-                started = &mut is_ready, if preparing => {
-                    preparing = false;
+                ended = &mut work, if outcome.is_none() && begin => outcome = Some(ended),
+                started = &mut is_ready, if self.preparing => {
+                    self.preparing = false;
                     if started.is_ok() {
                         self.meter.restart(Instant::now());
                     }
@@ -231,9 +250,9 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
     }
 
     /// When something is to be done even if nothing happens.
-    fn wake(&self, now: Instant, preparing: bool) -> Instant {
+    fn wake(&self, now: Instant) -> Instant {
         let flush = self.queued_since.map(|since| since + LINGER).filter(|at| *at > now);
-        let meter = if preparing { None } else { self.meter.next(now) };
+        let meter = if self.preparing { None } else { self.meter.next(now) };
         let every = self.alive_every();
         let alive = Some(self.last_frame + every).filter(|at| *at > now).unwrap_or(now + every);
         [flush, meter].into_iter().flatten().fold(alive, Instant::min)
@@ -262,6 +281,10 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
     }
 
     fn on_event(&mut self, event: &Event) -> Result<(), Error> {
+        if matches!(self.cause, Some(Cause::Unpaid | Cause::Spent)) {
+            self.withheld = true;
+            return Ok(());
+        }
         if matches!(event, Event::Token { content } if !content.is_empty()) {
             self.meter.count_token();
         }
@@ -306,10 +329,15 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'a, R, W> {
             self.island.routes.misbehaved(peer, &error.to_string());
         }
         self.end(Cause::Abandoned);
-        if self.island.stop.is_cancelled() || self.sequence == 0 {
+        if self.island.stop.is_cancelled() || self.preparing {
             return;
         }
-        let price = self.meter.accrued(Instant::now()).min(most);
+        // As for a cancelled job: leaving without a word is no cheaper.
+        let price = match self.sequence {
+            0 => self.meter.accrued_beside_job(Instant::now()),
+            _ => self.meter.accrued(Instant::now()),
+        };
+        let price = price.min(most);
         owe(self.island, &self.admitted.money, price).await;
     }
 
@@ -414,6 +442,9 @@ fn execute(
                 return Outcome::not_started(Verdict::Failed, failure);
             }
             island.state.ran(job.cargo);
+        }
+        if cancel.is_cancelled() {
+            return cancelled();
         }
         // Nobody listens when the job is being cancelled.
         let _listening = ready.send(());

@@ -3,16 +3,26 @@
 
 use super::{
     raw::{Payer, listen, played},
-    world::{PAYER, World, credits, follow, steps, until},
+    world::{IslandNode, PAYER, World, credits, follow, steps, until},
 };
-use crate::{consumer::Update, disk::MemoryDisk};
+use crate::{consumer::Update, disk::MemoryDisk, ledger, services::Bank, wallet::Wallet};
 use archipelag_protocol::{
     amount::Credits,
+    id::{AccountId, HoldId},
     job::{Step, ToIsland},
-    payment::Verdict,
+    ledger::{Action, Hold, IslandStanding, TransactionReceipt},
+    payment::{SignedVoucher, Verdict},
+    sign::SecretKey,
 };
+use async_trait::async_trait;
 use serde_json::json;
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// What the holds of [`PAYER`] still contain.
 fn held(world: &World) -> Credits {
@@ -57,7 +67,7 @@ async fn after_all_kinds_of_jobs_the_sums_are_what_the_receipts_say() {
         take(told);
     }
     world.unplug(liar.node);
-    for end in ["done", "error", "trap", "timeout"] {
+    for end in ["done", "error", "trap"] {
         take(consumer.run("dear", steps(json!([{ "token": "a" }, { "end": end }]))).await);
     }
     for said in [json!([{ "token": "a" }, { "hang": true }]), json!([{ "hang": true }])] {
@@ -118,7 +128,7 @@ async fn an_island_that_keeps_receipts_back_takes_what_was_signed_and_no_more() 
         vouchers.extend(lie.vouchers);
     }
     let island = world.wallet(1);
-    let redeem = |vouchers| archipelag_protocol::ledger::Action::Redeem { vouchers };
+    let redeem = |vouchers| Action::Redeem { vouchers };
     // Both together are worth the second one, and neither twice.
     island.send(redeem(vouchers[..1].to_vec())).await.unwrap();
     island.send(redeem(vouchers[1..].to_vec())).await.unwrap();
@@ -130,34 +140,89 @@ async fn an_island_that_keeps_receipts_back_takes_what_was_signed_and_no_more() 
     world.coordinator.state().check_conservation().unwrap();
 }
 
+/// A way to the ledger on which things get lost.
+#[derive(Debug)]
+struct Line {
+    wallet: Wallet,
+    /// What is sent does not arrive.
+    cut: AtomicBool,
+    /// What is sent arrives, and the answer does not.
+    deaf: AtomicBool,
+}
+
+#[async_trait]
+impl Bank for Line {
+    fn key(&self) -> &SecretKey {
+        self.wallet.key()
+    }
+
+    async fn balance(&self) -> Result<Credits, ledger::Error> {
+        Bank::balance(&self.wallet).await
+    }
+
+    async fn hold(&self, hold: HoldId) -> Result<Option<Hold>, ledger::Error> {
+        Bank::hold(&self.wallet, hold).await
+    }
+
+    async fn standing(&self, island: AccountId) -> Result<IslandStanding, ledger::Error> {
+        Bank::standing(&self.wallet, island).await
+    }
+
+    async fn send(&self, action: Action) -> Result<TransactionReceipt, ledger::Error> {
+        let lost = || ledger::Error::Unreachable("the line is cut".into());
+        if self.cut.load(Ordering::SeqCst) {
+            return Err(lost());
+        }
+        let sent = Bank::send(&self.wallet, action).await;
+        if self.deaf.load(Ordering::SeqCst) { Err(lost()) } else { sent }
+    }
+}
+
 #[tokio::test]
-async fn a_killed_island_keeps_what_it_earned_and_a_settled_receipt_is_not_paid_twice() {
+async fn a_killed_island_keeps_what_it_earned_and_is_paid_once() {
     let world = World::new().await;
     let disk = MemoryDisk::new();
-    let island = world.island_on(&disk, 1, "here", |_| {});
+    let line = |cut: bool, deaf: bool| {
+        let (cut, deaf) = (AtomicBool::new(cut), AtomicBool::new(deaf));
+        Arc::new(Line { wallet: world.wallet(1), cut, deaf })
+    };
     let consumer = world.consumer();
+    // Three jobs, and then the Island ends without reaching the ledger.
+    let island = world.island_with(line(true, false), &disk, 1, "here", |_| {});
     for _ in 0..3 {
-        consumer.run("dearer", steps(json!([{ "token": "a" }]))).await;
+        let told = consumer.run("dearer", steps(json!([{ "token": "a" }]))).await;
+        assert_eq!(told.ended.price, credits("2"));
     }
     until("on disk", || island.island.unsettled() == 3).await;
-    world.unplug(island.node);
-    drop(island.island);
-    island.tasks.stop().await;
-    assert_eq!(world.ledger.standing(island.account).await.unwrap().jobs, 0);
+    let account = island.account;
+    let end = async |island: IslandNode| {
+        world.unplug(island.node);
+        island.tasks.stop().await;
+        drop(island.island);
+    };
+    end(island).await;
+    let standing = async || {
+        let standing = world.ledger.standing(account).await.unwrap();
+        (standing.jobs, standing.earned)
+    };
+    assert_eq!(standing().await, (0, Credits::ZERO));
 
-    // The same receipts a second time: a copy of the disk from before they were settled.
-    for start in 0..2 {
-        let again = world.island_on(&disk, 1, "here", |config| {
-            config.settle_interval = Duration::from_millis(5);
-        });
-        until("settled", || again.island.unsettled() == 0).await;
-        world.unplug(again.node);
-        again.island.stop().await;
-        again.tasks.stop().await;
-        let standing = world.ledger.standing(again.account).await.unwrap();
-        assert_eq!((standing.jobs, standing.earned), (3, credits("2.1")), "start {start}");
+    // It settles, and ends before it hears of it; at the first start in the middle of it.
+    for _ in 0..3 {
+        let island = world.island_with(line(false, true), &disk, 1, "here", |_| {});
+        assert_eq!(island.island.unsettled(), 3);
+        end(island).await;
     }
-    assert_eq!(spent(&world).await, credits("6"));
+    assert_eq!(standing().await, (3, credits("2.1")));
+    // The last one hears that all is settled.
+    let island = world.island_with(line(false, false), &disk, 1, "here", |_| {});
+    assert_eq!(consumer.run("dearer", steps(json!([]))).await.ended.attempts, 1);
+    until("countersigned", || island.island.metrics().countersigned.get() == 1).await;
+    island.island.stop().await;
+    assert_eq!(island.island.unsettled(), 0);
+    assert_eq!(standing().await, (4, credits("2.8")));
+    assert_eq!(world.balance(1).await, credits("2.8"));
+    assert_eq!(spent(&world).await, credits("8"));
     world.coordinator.state().check_conservation().unwrap();
 }
 
@@ -166,7 +231,7 @@ async fn a_killed_consumer_signs_nothing_that_contradicts_what_it_signed() {
     let world = World::new().await;
     let disk = MemoryDisk::new();
     let mut liar = world.liar(1);
-    let mut seen: Vec<archipelag_protocol::payment::SignedVoucher> = Vec::new();
+    let mut seen: Vec<SignedVoucher> = Vec::new();
     for start in 0..4_u8 {
         let consumer = world.consumer_on(&disk, 1 + start * 10);
         // One job is paid, one is paid in advance and dies with the Consumer.
@@ -200,14 +265,14 @@ async fn a_killed_consumer_signs_nothing_that_contradicts_what_it_signed() {
         }
     }
     // Of each lane the best: all of it can be redeemed, and it is what the jobs cost.
-    let mut best = std::collections::BTreeMap::new();
+    let mut best = BTreeMap::new();
     for voucher in seen {
         best.insert(voucher.value.lane, voucher);
     }
     let total = best.values().fold(Credits::ZERO, |sum, v| sum.saturating_add(v.value.cumulative));
     assert_eq!((best.len(), total), (4, credits("3.2")));
     let vouchers = best.into_values().collect();
-    let redeem = archipelag_protocol::ledger::Action::Redeem { vouchers };
+    let redeem = Action::Redeem { vouchers };
     world.wallet(1).send(redeem).await.unwrap();
     assert_eq!(spent(&world).await, total);
     world.coordinator.state().check_conservation().unwrap();

@@ -255,7 +255,6 @@ pub(super) async fn played(
 pub(super) struct Payer<'a> {
     world: &'a World,
     pub(super) wallet: Wallet,
-    pub(super) node: NodeId,
     island: (NodeId, AccountId),
     pub(super) hold: HoldId,
     pub(super) expires: Timestamp,
@@ -270,8 +269,8 @@ impl<'a> Payer<'a> {
     pub(super) async fn new(world: &'a World, island: (NodeId, AccountId), cap: &str) -> Self {
         let wallet = world.wallet(PAYER);
         let (hold, expires) = open_hold(&wallet, island.1, cap).await;
-        let (node, next_job) = (NodeId([PAYER_NODE; 32]), 200.into());
-        Self { world, wallet, node, island, hold, expires, next_job }
+        let next_job = 200.into();
+        Self { world, wallet, island, hold, expires, next_job }
     }
 
     pub(super) async fn dial(&self) -> Peer {

@@ -10,7 +10,7 @@ use crate::{
     island::{self, Island},
     ledger::Ledger,
     mesh::{self, SeenIsland, now},
-    services::{Cargos, JobStream, Routes},
+    services::{Bank, Cargos, JobStream, Routes},
     wallet::Wallet,
 };
 use archipelag_protocol::{
@@ -164,7 +164,8 @@ pub(super) struct World {
 
 impl World {
     /// A ledger on which [`PAYER`] has 100 credits, with the Cargos `say` (0.01 per job), `dear`
-    /// (0.4 per job), `dearer` (2 per job) and `meter` (10 per second).
+    /// (0.4 per job), `dearer` (2 per job), `meter` (10 per second) and `wordy` (0.6 per
+    /// token).
     pub(super) async fn new() -> Self {
         Self::with(|_| {}).await
     }
@@ -210,6 +211,7 @@ impl World {
         world.publish("dear", Price { per_job: credits("0.4"), ..job }).await;
         world.publish("dearer", Price { per_job: credits("2"), ..job }).await;
         world.publish("meter", Price { per_second: credits("10"), ..second }).await;
+        world.publish("wordy", Price { per_token: credits("0.6"), ..Price::default() }).await;
         world
     }
 
@@ -283,8 +285,21 @@ impl World {
         region: &str,
         change: impl FnOnce(&mut island::Config),
     ) -> IslandNode {
+        self.island_with(Arc::new(self.wallet(n)), disk, n, region, change)
+    }
+
+    /// An Island whose way to the ledger is `bank`.
+    pub(super) fn island_with(
+        &self,
+        bank: Arc<dyn Bank>,
+        disk: &MemoryDisk,
+        n: u8,
+        region: &str,
+        change: impl FnOnce(&mut island::Config),
+    ) -> IslandNode {
         let (tasks, workers) = tasks();
-        let (node, wallet, runtime) = (NodeId([n; 32]), self.wallet(n), Arc::<Scripted>::default());
+        let (node, account) = (NodeId([n; 32]), bank.key().account());
+        let runtime = Arc::<Scripted>::default();
         let mut config = island::Config::detect("an island", region);
         config.max_jobs = 8;
         config.hardware = hardware();
@@ -294,7 +309,7 @@ impl World {
         let parts = island::Parts {
             node,
             genesis: self.genesis.clone(),
-            bank: Arc::new(wallet.clone()),
+            bank,
             routes: Arc::new(View(self.routes.clone(), node)),
             cargos: self.shelf.clone(),
             runtimes: vec![runtime.clone()],
@@ -303,7 +318,7 @@ impl World {
         island.serve(self.listen(node));
         // What its first advert will say, for tests that don't wait for it.
         self.routes.adverts.lock().unwrap().insert(node, advert(n, region));
-        IslandNode { island, node, account: wallet.account(), runtime, tasks }
+        IslandNode { island, node, account, runtime, tasks }
     }
 
     /// The streams that Consumers open to `node` from now on.

@@ -32,6 +32,7 @@ use futures::{AsyncRead, AsyncWrite};
 use libp2p::Multiaddr;
 use state::Shared;
 use std::{
+    collections::BTreeMap,
     fmt, io,
     pin::Pin,
     sync::Arc,
@@ -152,14 +153,16 @@ enum Command {
     Misbehaved { node: NodeId, reason: String },
 }
 
+/// Who accepts streams here, by protocol.
+type Accepting = BTreeMap<Protocol, mpsc::Sender<(NodeId, Stream)>>;
+
 /// A handle to the mesh; cheap to clone.
 #[derive(Clone)]
 pub struct Mesh {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     advert: Arc<watch::Sender<Option<Advert>>>,
-    local:
-        Arc<std::sync::Mutex<std::collections::BTreeMap<Protocol, mpsc::Sender<(NodeId, Stream)>>>>,
+    local: Arc<std::sync::Mutex<Accepting>>,
     queries: Arc<Mutex<Option<mpsc::Receiver<IncomingQuery>>>>,
     tasks: Tasks,
 }

@@ -48,10 +48,10 @@ impl Actor {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 let acceptance = self.on_advert(&message.data);
-                if acceptance == gossipsub::MessageAcceptance::Reject {
-                    if let Some(node) = identity::node_of(propagation_source) {
-                        self.strike(node, "it sent an invalid advert");
-                    }
+                if acceptance == gossipsub::MessageAcceptance::Reject
+                    && let Some(node) = identity::node_of(propagation_source)
+                {
+                    self.strike(node, "it sent an invalid advert");
                 }
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
                 gossip.report_message_validation_result(

@@ -79,6 +79,7 @@ enum Asked {
 }
 
 /// Who waits for a Kademlia query.
+#[expect(clippy::large_enum_variant, reason = "few lookups run at a time")]
 enum Lookup {
     Entry { key: [u8; 32], best: Option<Entry>, answer: oneshot::Sender<Option<Entry>> },
     Providers { found: Vec<NodeId>, answer: oneshot::Sender<Vec<NodeId>> },

@@ -1,0 +1,203 @@
+//! Restarts, power cuts, and a disk that fails.
+
+use super::{flaky::FlakyDisk, *};
+
+#[tokio::test]
+async fn finished_jobs_outlive_the_node_byte_for_byte() {
+    let disk = Arc::new(MemoryDisk::new());
+    let mut world = World::on(disk.clone(), Config::default()).await;
+    let mut before = Vec::new();
+    for (verdict, tokens) in
+        [(Verdict::Completed, 40), (Verdict::Timeout, 3), (Verdict::Cancelled, 2)]
+    {
+        let (job, cargo) = world.start(job_of(ALICE)).await;
+        cargo.started(0).await;
+        for _ in 0..tokens {
+            // Some chunks of events.
+            cargo.token(&"🏝\n\"".repeat(4_000)).await;
+        }
+        cargo.end(verdict).await;
+        let lines = world.lines(ALICE, job.head.id).await;
+        assert_eq!(lines.len(), tokens + 2);
+        before.push((world.get(ALICE, job.head.id).await, lines));
+    }
+    assert_eq!(before[0].0.output, Some("🏝\n\"".repeat(160_000)));
+    world.stop().await;
+    let world = World::on(disk, Config::default()).await;
+    assert!(world.book.is_healthy());
+    for (job, lines) in before {
+        let found = world.get(ALICE, job.head.id).await;
+        assert_eq!(found.head, job.head);
+        assert_eq!((found.input, found.output), (job.input, job.output));
+        assert_eq!(world.lines(ALICE, job.head.id).await, lines);
+        for from in [1, 17, lines.len() - 1, lines.len()] {
+            let rest = read(world.book.events(ALICE, job.head.id, from as u64).unwrap()).await;
+            let expected = lines.iter().enumerate().skip(from).map(|(n, l)| (n as u64, l.clone()));
+            assert_eq!(rest, expected.collect::<Vec<_>>(), "from {from}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_stops_settles_its_jobs_as_lost() {
+    let disk = Arc::new(MemoryDisk::new());
+    let mut world = World::on(disk.clone(), Config::default()).await;
+    let (polite, cargo) = world.start(job_of(ALICE)).await;
+    let (silent, _silent) = world.start(job_of(ALICE)).await;
+    cargo.token("part").await;
+    let ends = tokio::spawn(async move {
+        soon(cargo.cancel.cancelled()).await;
+        cargo.end(Verdict::Cancelled).await;
+    });
+    let book = world.book.clone();
+    world.stop().await;
+    soon(ends).await.unwrap();
+    let refused = soon(book.submit(job_of(ALICE))).await;
+    assert!(matches!(refused, Err(Error::Stopping)), "{refused:?}");
+    drop(book);
+    let world = World::on(disk, Config::default()).await;
+    assert_eq!(world.total(ALICE).await, 2);
+    for (id, events) in [(polite.head.id, 2), (silent.head.id, 1)] {
+        let lines = world.lines(ALICE, id).await;
+        assert_eq!(lines.len(), events);
+        assert_lost(&world.get(ALICE, id).await, &lines);
+    }
+}
+
+/// However much an Island goes on sending.
+#[tokio::test]
+async fn a_job_that_will_not_end_does_not_hold_up_the_stop() {
+    let config = Config { events_per_job: 2, ..Config::default() };
+    let mut world = World::new(config).await;
+    let (_, cargo) = world.start(job_of(ALICE)).await;
+    let flood = tokio::spawn(async move {
+        let event = || Update::Event(Event::Token { content: "x".into() });
+        while cargo.updates.send(event()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    });
+    let begun = std::time::Instant::now();
+    world.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    soon(flood).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_power_cut() {
+    let disk = FlakyDisk::default();
+    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let ended = world.complete(job_of(ALICE), "kept").await;
+    let lines = world.lines(ALICE, ended).await;
+    for submission in [job_of(ALICE), keyed(ALICE, "k", 1)] {
+        let (job, _cargo) = world.start(submission).await;
+        disk.cut_power();
+        world.kill().await;
+        world = World::on(Arc::new(disk.clone()), Config::default()).await;
+        let found = world.get(ALICE, job.head.id).await;
+        assert_eq!(found.input.as_deref(), Some(r#"{"prompt":"hi"}"#));
+        assert_lost(&found, &world.lines(ALICE, job.head.id).await);
+    }
+    // What was settled so is written down: the next start finds it ended.
+    let (job, existed) = soon(world.book.submit(keyed(ALICE, "k", 1))).await.unwrap();
+    assert!(existed);
+    disk.cut_power();
+    world.kill().await;
+    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    assert_eq!(world.get(ALICE, job.head.id).await.head, job.head);
+    assert_eq!(world.lines(ALICE, ended).await, lines);
+    assert_eq!(world.get(ALICE, ended).await.output.as_deref(), Some("kept"));
+    assert_eq!(world.total(ALICE).await, 3);
+    // It has a number of its own.
+    let newest = world.complete(job_of(ALICE), "new").await;
+    let (jobs, _) = soon(world.book.list(ALICE, 1, 0)).await.unwrap();
+    assert_eq!(jobs[0].head.id, newest);
+}
+
+/// A job that readers saw the end of is on disk as they saw it.
+#[tokio::test]
+async fn an_end_that_was_seen_survives_a_power_cut() {
+    let disk = FlakyDisk::default();
+    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let (job, cargo) = world.start(job_of(ALICE)).await;
+    let events = world.book.events(ALICE, job.head.id, 0).unwrap();
+    cargo.token("x").await;
+    cargo.end(Verdict::Completed).await;
+    let seen: Vec<_> = read(events).await.into_iter().map(|event| event.1).collect();
+    disk.cut_power();
+    world.kill().await;
+    let world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    assert_eq!(world.lines(ALICE, job.head.id).await, seen);
+    assert_eq!(world.get(ALICE, job.head.id).await.head.status, Status::Completed);
+}
+
+/// With a key the record is on disk before the Consumer is asked: whatever happens then, the
+/// client's next attempt does not make the job run a second time.
+#[tokio::test]
+async fn a_key_never_lets_a_job_run_twice() {
+    let disk = FlakyDisk::default();
+    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let book = world.book.clone();
+    let client = tokio::spawn(async move { book.submit(keyed(ALICE, "k", 1)).await });
+    let asked = world.asked().await;
+    disk.cut_power();
+    client.abort();
+    let _left = client.await;
+    world.kill().await;
+    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let (job, existed) = soon(world.book.submit(keyed(ALICE, "k", 1))).await.unwrap();
+    assert!(existed && job.head.id == asked.id);
+    assert_lost(&job, &world.lines(ALICE, job.head.id).await);
+    assert!(world.asked.try_recv().is_err());
+}
+
+/// Waits until the book says that its disk works.
+async fn healthy(world: &World) {
+    let wait = async {
+        while !world.book.is_healthy() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(wait).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_and_works_again() {
+    let disk = FlakyDisk::default();
+    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let before = world.complete(job_of(ALICE), "before").await;
+    let (running, cargo) = world.start(job_of(ALICE)).await;
+    assert!(world.book.is_healthy());
+
+    disk.fail(true);
+    let refused = world.refusal(keyed(ALICE, "k", 1)).await;
+    assert!(matches!(refused, Error::Store(_)), "{refused:?}");
+    assert!(refused.to_string().contains("no space left"), "{refused}");
+    assert!(!world.book.is_healthy());
+    // Without a key the Consumer was asked at the same time, and is told to stop.
+    let book = world.book.clone();
+    let (result, taken) =
+        tokio::join!(soon(book.submit(job_of(ALICE))), async { world.asked().await.take_on() });
+    assert!(matches!(result, Err(Error::Store(_))), "{result:?}");
+    soon(taken.cancel.cancelled()).await;
+    assert_eq!(world.total(ALICE).await, 2);
+    // What can't be written stays in memory.
+    cargo.token("during").await;
+    cargo.end(Verdict::Completed).await;
+    assert_eq!(world.lines(ALICE, running.head.id).await.len(), 2);
+    let job = world.get(ALICE, running.head.id).await;
+    assert_eq!((job.head.status, job.output.as_deref()), (Status::Completed, Some("during")));
+    assert!(!world.book.is_healthy());
+
+    disk.fail(false);
+    // By itself: nobody sends jobs to a node that is not ready.
+    healthy(&world).await;
+    assert_eq!(world.get(ALICE, before).await.output.as_deref(), Some("before"));
+    assert_eq!(world.lines(ALICE, before).await.len(), 2);
+    let after = world.complete(keyed(ALICE, "k", 2), "after").await;
+    assert_eq!(world.total(ALICE).await, 3);
+    world.stop().await;
+    let world = World::on(Arc::new(disk), Config::default()).await;
+    for (id, output) in [(before, "before"), (after, "after")] {
+        assert_eq!(world.get(ALICE, id).await.output.as_deref(), Some(output));
+    }
+}
