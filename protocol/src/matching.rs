@@ -147,7 +147,7 @@ pub enum Exclusion {
     Price { asking: u16, bid: u16 },
     #[error("tried: it has had this job or has just refused it")]
     Tried,
-    #[error("full: active_jobs {active} of max_jobs {max}")]
+    #[error("active_jobs: {active} of max_jobs {max}, it is full")]
     Full { active: u32, max: u32 },
 }
 

@@ -31,6 +31,12 @@ impl Price {
             .saturating_add(seconds)
     }
 
+    /// Whether work costs more the longer it goes on.
+    #[must_use]
+    pub fn grows(&self) -> bool {
+        self.per_token != Credits::ZERO || self.per_second != Credits::ZERO
+    }
+
     #[must_use]
     pub fn is_free(&self) -> bool {
         *self == Self::default()

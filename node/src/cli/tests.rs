@@ -27,8 +27,9 @@ fn every_help_has_an_example() {
 fn the_examples_parse() {
     fn examples(command: &clap::Command, found: &mut Vec<String>) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let calls = help.lines().flat_map(|line| line.split("&&"));
         found.extend(
-            help.lines().filter_map(|l| l.trim().strip_prefix("archipelag ")).map(str::to_owned),
+            calls.filter_map(|call| call.trim().strip_prefix("archipelag ")).map(str::to_owned),
         );
         command.get_subcommands().for_each(|inner| examples(inner, found));
     }

@@ -438,6 +438,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
             // Nobody here asked for that, unless the job has cost all that it may.
             Verdict::Cancelled
                 if failure.step != Step::Limit
+                    || !self.job.prepared.resolved.entry.manifest.value.price.grows()
                     || self.expected().price_by_now(&self.output) < self.offer.price_max =>
             {
                 Some(End::next(failure.to_string()))

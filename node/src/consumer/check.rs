@@ -19,6 +19,10 @@ use std::time::Duration;
 /// of time.
 const SLACK_MS: u64 = 1_500;
 
+/// How many times as fast as the clock instructions can be metered: the meter's rate is half of what
+/// fast cores do.
+const METERED_SPEED_MAX: u64 = 4;
+
 /// What the Consumer knows of the job that a receipt is for.
 pub(super) struct Expected<'a> {
     pub(super) offer: &'a Offer,
@@ -35,14 +39,16 @@ pub(super) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    fn elapsed_ms(&self) -> u64 {
+    /// The most that a meter which runs `speed` times as fast as the clock can show.
+    fn elapsed_ms(&self, speed: u64) -> u64 {
         let elapsed = u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX);
-        elapsed.saturating_add(elapsed / 50).saturating_add(SLACK_MS)
+        let elapsed = elapsed.saturating_add(elapsed / 50);
+        elapsed.saturating_mul(speed).saturating_add(SLACK_MS)
     }
 
     /// The most that the work so far can have cost, as the Island meters it: by the clock.
     pub(super) fn price_by_now(&self, output: &Output) -> Credits {
-        let duration_ms = self.elapsed_ms().min(self.time_ms.saturating_add(SLACK_MS));
+        let duration_ms = self.elapsed_ms(1).min(self.time_ms.saturating_add(SLACK_MS));
         let price = self.price.of(Metering { tokens: output.tokens(), duration_ms });
         price.min(self.offer.price_max)
     }
@@ -104,10 +110,11 @@ impl Expected<'_> {
             let (found, most) = (metering.tokens, output.tokens());
             return Err(format!("receipt field `tokens`: {found}, of which {most} came"));
         }
-        // A repeatable run is metered by its instructions, not by the clock.
+        // A repeatable run is metered by its instructions, which a fast machine runs in less time.
         let by_clock = receipt_is_by_clock(self.runtime);
+        let speed = if by_clock { 1 } else { METERED_SPEED_MAX };
         let limit = self.time_ms.saturating_add(SLACK_MS);
-        let most = if by_clock { self.elapsed_ms().min(limit) } else { limit };
+        let most = self.elapsed_ms(speed).min(limit);
         if metering.duration_ms > most {
             let found = metering.duration_ms;
             return Err(format!("receipt field `duration_ms`: {found}, at most {most}"));

@@ -283,7 +283,7 @@ fn a_summary_is_bounded_and_counts() {
     let ranking = rank(&request(), &candidates, &Policy::default(), NOW);
     assert_eq!(
         ranking.summary(),
-        "85 of 256 Islands can take it; 86 left out, such as by full: active_jobs 4 of max_jobs 4; \
+        "85 of 256 Islands can take it; 86 left out, such as by active_jobs: 4 of max_jobs 4, it is full; \
          85 left out, such as by required_ram_mb: 256 needed, it has 100"
     );
     assert!(!ranking.all_full());

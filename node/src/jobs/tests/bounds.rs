@@ -190,6 +190,7 @@ async fn assert_kept(world: World, disk: &MemoryDisk, config: Config, all: &[Job
         }
         assert_eq!(world.total(BOB).await, 1);
     }
+    world.unwrap().stop().await;
 }
 
 #[tokio::test]

@@ -173,10 +173,12 @@ async fn a_disk_that_fails_and_works_again() {
     assert!(matches!(refused, Error::Store(_)), "{refused:?}");
     assert!(refused.to_string().contains("no space left"), "{refused}");
     assert!(!world.book.is_healthy());
+    assert!(world.asked.try_recv().is_err(), "the Consumer was asked before the key was on disk");
     // Without a key the Consumer was asked at the same time, and is told to stop.
     let book = world.book.clone();
     let (result, taken) =
         tokio::join!(soon(book.submit(job_of(ALICE))), async { world.asked().await.take_on() });
+    drop(book);
     assert!(matches!(result, Err(Error::Store(_))), "{result:?}");
     soon(taken.cancel.cancelled()).await;
     assert_eq!(world.total(ALICE).await, 2);
