@@ -83,7 +83,20 @@ impl Executor for TokioExecutor {
 /// The worker pool of production: a tokio runtime of its own, so that Cargos and disk writes don't
 /// hold up the network.
 #[derive(Debug)]
-pub struct PoolWorkers(tokio::runtime::Runtime);
+pub struct PoolWorkers {
+    handle: tokio::runtime::Handle,
+    /// Taken when it is dropped.
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for PoolWorkers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // The last one to hold the pool may be a task, which must not block.
+            runtime.shutdown_background();
+        }
+    }
+}
 
 impl PoolWorkers {
     /// Starts `threads` threads.
@@ -91,18 +104,18 @@ impl PoolWorkers {
     /// # Errors
     /// When the operating system refuses threads.
     pub fn start(threads: usize) -> std::io::Result<Self> {
-        tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("archipelag-work")
             .enable_all()
-            .build()
-            .map(Self)
+            .build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 }
 
 impl Workers for PoolWorkers {
     fn spawn(&self, work: BoxFuture<'static, ()>) {
-        self.0.spawn(work);
+        self.handle.spawn(work);
     }
 }
 

@@ -43,9 +43,14 @@ pub(super) async fn measure(
     let server = start(51, Vec::new(), &tasks)?;
     let client = start(52, vec![nodes::listening(&server).await?], &tasks)?;
     let mut streams = server.accept(Protocol::Job);
-    let all = tasks.clone();
+    let (all, stop) = (tasks.clone(), tasks.stopping());
     tasks.spawn(async move {
-        while let Some((_, mut stream)) = streams.recv().await {
+        loop {
+            let next = tokio::select! {
+                () = stop.cancelled() => return,
+                next = streams.recv() => next,
+            };
+            let Some((_, mut stream)) = next else { return };
             all.spawn(async move {
                 if frames::read(&mut stream).await.is_ok() {
                     // A client that has gone ends the measurement with an error of its own.

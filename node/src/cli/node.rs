@@ -55,8 +55,6 @@ impl Process {
         let threads = usize::try_from(cores()).unwrap_or(1);
         let workers = PoolWorkers::start(threads).map_err(|e| failed(&e.into()))?;
         let workers = Arc::new(workers);
-        // Whoever drops a pool last must not be a task: it lasts as long as the process.
-        std::mem::forget(workers.clone());
         let disk = FileDisk::new(&directory).map_err(|e| failed(&e.into()))?;
         let environment = Environment {
             transport: network_transport(&identity.node).map_err(|e| failed(&e))?,
