@@ -149,7 +149,7 @@ mod tests {
         let signed = key.seal(network, Note(5)).unwrap();
         assert!(signed.verify(network).is_ok());
         assert!(signed.verify(NetworkId([9; 32])).is_err());
-        assert!(Signed { value: Note(6), ..signed.clone() }.verify(network).is_err());
+        assert!(Signed { value: Note(6), ..signed }.verify(network).is_err());
         assert!(verify(network, key.account(), &Other(5), &signed.signature).is_err());
         let stranger = SecretKey::from_seed([3; 32]).account();
         assert_eq!(

@@ -118,9 +118,9 @@ mod tests {
         let path = directory.path().join("bytes");
         std::fs::write(&path, [0, 0xff]).unwrap();
         let (data, text) = (format!("data={}", path.display()), format!("text={}", path.display()));
-        let read = input(Some(r#"{"n":1}"#), &[data.clone()]).read(SCHEMA).unwrap();
+        let read = input(Some(r#"{"n":1}"#), std::slice::from_ref(&data)).read(SCHEMA).unwrap();
         assert_eq!(read, serde_json::json!({ "n": 1, "data": "AP8=" }));
-        let refused = input(None, &[text.clone()]).read(SCHEMA).unwrap_err().message;
+        let refused = input(None, std::slice::from_ref(&text)).read(SCHEMA).unwrap_err().message;
         assert!(refused.contains("`text`") && refused.contains("data"), "{refused}");
         std::fs::write(&path, "é").unwrap();
         let read = input(None, &[text]).read(SCHEMA).unwrap();

@@ -82,10 +82,7 @@ mod tests {
             no_gpu: false,
         };
         let tight = tighten.apply(limits.clone());
-        assert_eq!(
-            tight,
-            SandboxLimits { memory_bytes: 1 << 20, network: false, ..limits.clone() }
-        );
+        assert_eq!(tight, SandboxLimits { memory_bytes: 1 << 20, network: false, ..limits });
         assert_eq!(Tighten::default().apply(limits.clone()), limits);
     }
 }

@@ -78,6 +78,28 @@ async fn components_run_too() {
     assert_eq!((verdict, reason.message.as_str()), (Verdict::Failed, "exit code 1 after `done`"));
 }
 
+/// Memories are pooled: a job must find none of what the one before it wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_finds_no_trace_of_another() {
+    let runtime = runtime_with(None);
+    let soil = "(drop (memory.grow (i32.const 60)))
+        (i32.store (i32.const 512) (i32.const 196608))
+        (loop $scan
+            (if (i32.load (i32.load (i32.const 512))) (then unreachable))
+            (i32.store (i32.const 512) (i32.add (i32.load (i32.const 512)) (i32.const 4)))
+            (br_if $scan (i32.lt_u (i32.load (i32.const 512))
+                (i32.mul (memory.size) (i32.const 65536)))))
+        (memory.fill (i32.const 196608) (i32.const 170)
+            (i32.sub (i32.mul (memory.size) (i32.const 65536)) (i32.const 196608)))";
+    prepare(&runtime, Program::default().code(soil).done().wasm()).await.unwrap();
+    for _ in 0..8 {
+        let jobs = (0..4).map(|_| run(&runtime, job()));
+        for (_, outcome) in futures::future::join_all(jobs).await {
+            assert_eq!(outcome.verdict, Verdict::Completed, "{:?}", outcome.failure);
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_artifact_is_refused_with_the_step_and_the_reason() {
     let runtime = runtime_with(None);

@@ -116,7 +116,11 @@ async fn readers_before_during_and_after_see_every_event_once() {
     assert_eq!(soon(ahead).await.unwrap(), found[400..]);
     assert_eq!(read(here).await, found[501..]);
     for (number, reader) in during {
-        assert_eq!(soon(reader).await.unwrap(), found[number as usize..], "from {number}");
+        assert_eq!(
+            soon(reader).await.unwrap(),
+            found[usize::try_from(number).unwrap()..],
+            "from {number}"
+        );
     }
     for number in [0, 1, 255, 256, 599, 600, 601, u64::MAX] {
         let rest = found.iter().filter(|event| event.0 >= number).cloned().collect::<Vec<_>>();
@@ -281,7 +285,7 @@ async fn fifty_jobs_at_once() {
     let mut world = World::new(Config::default()).await;
     let submit = |number: usize| {
         let book = world.book.clone();
-        let mut submission = job_of(if number % 2 == 0 { ALICE } else { BOB });
+        let mut submission = job_of(if number.is_multiple_of(2) { ALICE } else { BOB });
         submission.request.input = json!({ "number": number });
         async move { book.submit(submission).await.unwrap().0 }
     };
@@ -290,7 +294,7 @@ async fn fifty_jobs_at_once() {
     for _ in 0..JOBS {
         let asked = world.asked().await;
         let number = asked.request.input["number"].as_u64().unwrap();
-        assert_eq!(asked.payer, if number % 2 == 0 { ALICE } else { BOB });
+        assert_eq!(asked.payer, if number.is_multiple_of(2) { ALICE } else { BOB });
         let cargo = asked.take_on();
         running.push(tokio::spawn(async move {
             cargo.started(0).await;
