@@ -119,9 +119,8 @@ impl Node {
         let (sender, lines) = std::sync::mpsc::sync_channel(64);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
+                // Reads on when nobody listens: a closed pipe would be an error to the node.
+                let _over = sender.send(line);
             }
         });
         loop {
@@ -247,11 +246,14 @@ impl Node {
     /// # Errors
     /// When it does not in time.
     pub async fn sees_islands(&self, count: usize) -> anyhow::Result<()> {
-        eventually("Islands", async || {
+        let seen = eventually("Islands", async || {
             let islands = self.json(&["islands", "list"])?;
             Ok((islands.as_array().map(Vec::len) == Some(count)).then_some(()))
+        });
+        seen.await.with_context(|| {
+            let log = std::fs::read_to_string(self.home.with_extension("log"));
+            format!("{}: {:?}\n{}", self.name(), self.json(&["status"]), log.unwrap_or_default())
         })
-        .await
     }
 
     /// What the home's `consumer` or `operator` account is and has, by the ledger.

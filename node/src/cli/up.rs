@@ -41,7 +41,7 @@ impl Up {
         let prepared = prepare(&home, &self.overrides).await?;
         let name = plain(&prepared.genesis.name);
         let process = Process::start(&home, prepared).await?;
-        ready(&process, &name, started, global.json).await?;
+        announce(&ready(&process, &name, started, global.json).await);
         let ran = match self.cargo {
             Some(cargo) => {
                 let client = Client::new(&process.url(), Some(process.key.clone()))?;
@@ -80,7 +80,8 @@ async fn terminated() -> Outcome {
     std::future::pending().await
 }
 
-async fn ready(process: &Process, name: &str, started: Instant, as_json: bool) -> Outcome {
+/// What the operator needs to know, once.
+async fn ready(process: &Process, name: &str, started: Instant, as_json: bool) -> String {
     let (url, network) = (process.url(), process.node.mesh.network());
     let join = process.addresses().await;
     let elapsed = started.elapsed();
@@ -90,21 +91,23 @@ async fn ready(process: &Process, name: &str, started: Instant, as_json: bool) -
             "url": url, "api_key": process.key, "join": join,
             "ready_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         });
-        return line(&ready.to_string());
+        return ready.to_string();
     }
-    line(&format!("Network:  {name} ({})", &network.to_string()[..16]))?;
-    line(&format!("URL:      {url}\nAPI key:  {}", process.key))?;
-    for address in &join {
-        line(&format!("Join:     {address}"))?;
-    }
-    line(&format!(
-        "Ready in {:.2} s. Ctrl-C stops it. Now try, in another terminal:",
-        elapsed.as_secs_f64()
-    ))?;
-    let home = home_flag();
-    line(&format!(
-        "  archipelag{home} cargo list\n  archipelag{home} run text-stats --input '{{\"text\": \"to be or not to be\", \"stream\": true}}'\n  archipelag{home} status"
-    ))
+    let join: String = join.iter().map(|address| format!("Join:     {address}\n")).collect();
+    let (network, key, home) = (&network.to_string()[..16], &process.key, home_flag());
+    let seconds = elapsed.as_secs_f64();
+    format!(
+        "Network:  {name} ({network})\nURL:      {url}\nAPI key:  {key}\n{join}\
+         Ready in {seconds:.2} s. Ctrl-C stops it. Now try, in another terminal:\n  \
+         archipelag{home} cargo list\n  \
+         archipelag{home} run text-stats --input '{{\"text\": \"to be or not to be\", \"stream\": true}}'\n  \
+         archipelag{home} status"
+    )
+}
+
+/// Prints what a node says of itself. It goes on when nobody reads it.
+fn announce(text: &str) {
+    let _unread = line(text);
 }
 
 /// What commands need to find this node's home.
@@ -135,9 +138,9 @@ impl Start {
             "ready_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
         if global.json {
-            line(&ready.to_string())?;
+            announce(&ready.to_string());
         } else {
-            line(&format!("Ready: {}, node {}", process.url(), process.node.mesh.node()))?;
+            announce(&format!("Ready: {}, node {}", process.url(), process.node.mesh.node()));
         }
         Process::wait_for_signal().await?;
         process.stop().await

@@ -1,5 +1,8 @@
-//! `/jobs/{id}/stream`: a job's events as server-sent events, from the start or after
+//! `/jobs/{id}/stream`: a job's events as server-sent events
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), from the start or after
 //! `Last-Event-ID`, to the last one.
+//!
+//! Written here and not with axum's, which makes a chunk, and with it a system call, of every event.
 
 use super::{
     Gateway,
@@ -7,16 +10,16 @@ use super::{
     error::{Error, Result},
     jobs::{job_id, unknown},
 };
+use crate::jobs::Events;
 use axum::{
+    body::Body,
     extract::{Path, State},
-    http::HeaderMap,
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use futures::stream;
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 /// A comment so often keeps proxies from taking a quiet stream for a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -29,6 +32,20 @@ fn first(headers: &HeaderMap) -> Result<u64> {
     next.ok_or_else(|| Error::field("Last-Event-ID", "the `id` of an event of this stream"))
 }
 
+/// What can be sent now; `None` after the last event.
+async fn chunk(events: &mut Events) -> std::result::Result<Option<Bytes>, crate::jobs::Error> {
+    let Ok(ready) = tokio::time::timeout(KEEP_ALIVE, events.next()).await else {
+        return Ok(Some(Bytes::from_static(b":\n\n")));
+    };
+    let ready = ready?;
+    let mut text = String::with_capacity(ready.iter().map(|(_, line)| line.len() + 32).sum());
+    for (number, line) in &ready {
+        // A line is JSON on one line. Writing to a string fails never.
+        let _written = write!(text, "id: {number}\ndata: {line}\n\n");
+    }
+    Ok((!ready.is_empty()).then(|| text.into()))
+}
+
 pub(super) async fn stream(
     State(gateway): State<Gateway>,
     Reader(caller): Reader,
@@ -37,10 +54,9 @@ pub(super) async fn stream(
 ) -> Result<Response> {
     let from = first(&headers)?;
     let events = gateway.jobs.events(caller.account, job_id(&id)?, from).ok_or_else(unknown)?;
-    let lines = stream::try_unfold(events, async |mut events| {
-        let next = events.next().await?;
-        let event = next.map(|(number, line)| Event::default().id(number.to_string()).data(line));
-        Ok::<_, crate::jobs::Error>(event.map(|event| (event, events)))
+    let chunks = stream::try_unfold(events, async |mut events| {
+        Ok::<_, crate::jobs::Error>(chunk(&mut events).await?.map(|chunk| (chunk, events)))
     });
-    Ok(Sse::new(lines).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    let kind = [(header::CONTENT_TYPE, "text/event-stream")];
+    Ok((kind, Body::from_stream(chunks)).into_response())
 }

@@ -3,10 +3,7 @@
 
 use super::{Error, store::Store};
 use archipelag_protocol::id::JobId;
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Lines that a reader takes at once.
@@ -96,7 +93,7 @@ impl Log {
 }
 
 /// Splits a chunk as [`Log::chunks`] made it: the lines from number `from` on.
-pub(super) fn split(first: u64, chunk: &[u8], from: u64) -> VecDeque<Arc<str>> {
+pub(super) fn split(first: u64, chunk: &[u8], from: u64) -> Vec<Arc<str>> {
     let lines = chunk.split(|b| *b == b'\n').map(|l| Arc::from(String::from_utf8_lossy(l)));
     let skip = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);
     lines.skip(skip).collect()
@@ -106,8 +103,7 @@ pub(super) fn split(first: u64, chunk: &[u8], from: u64) -> VecDeque<Arc<str>> {
 #[derive(Debug)]
 pub struct Events {
     source: Source,
-    ready: VecDeque<Arc<str>>,
-    /// The number of the first event in `ready`, or of the next to be read.
+    /// The number of the next event.
     next: u64,
     ended: bool,
 }
@@ -129,40 +125,38 @@ impl Events {
     }
 
     fn new(source: Source, next: u64) -> Self {
-        Self { source, ready: VecDeque::new(), next, ended: false }
+        Self { source, next, ended: false }
     }
 
-    /// The next event's number and line; `None` after the last.
+    /// The next events with their numbers, as many as are there by now; none after the last.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub async fn next(&mut self) -> Result<Option<(u64, Arc<str>)>, Error> {
-        while self.ready.is_empty() && !self.ended {
-            self.fill().await?;
-        }
-        let Some(line) = self.ready.pop_front() else { return Ok(None) };
-        self.next += 1;
-        Ok(Some((self.next - 1, line)))
-    }
-
-    async fn fill(&mut self) -> Result<(), Error> {
-        match &mut self.source {
-            Source::Live { log, changed } => {
-                changed.mark_unchanged();
-                let (lines, ended) = log.read(self.next);
-                self.ended = ended;
-                if lines.is_empty() && !ended {
-                    // The log holds the sender, so this fails never.
-                    let _kept = changed.changed().await;
+    pub async fn next(&mut self) -> Result<Vec<(u64, Arc<str>)>, Error> {
+        while !self.ended {
+            let lines = match &mut self.source {
+                Source::Live { log, changed } => {
+                    changed.mark_unchanged();
+                    let (lines, ended) = log.read(self.next);
+                    self.ended = ended;
+                    if lines.is_empty() && !ended {
+                        // The log holds the sender, so this fails never.
+                        let _kept = changed.changed().await;
+                        continue;
+                    }
+                    lines
                 }
-                self.ready = lines.into();
-            }
-            Source::Stored { store, job } => {
-                self.ready = store.events(*job, self.next).await?;
-                self.ended = self.ready.is_empty();
-            }
+                Source::Stored { store, job } => {
+                    let lines = store.events(*job, self.next).await?;
+                    self.ended = lines.is_empty();
+                    lines
+                }
+            };
+            let first = self.next;
+            self.next += lines.len() as u64;
+            return Ok((first..).zip(lines).collect());
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
@@ -172,10 +166,13 @@ mod tests {
 
     async fn all(mut events: Events) -> Vec<(u64, String)> {
         let mut found = Vec::new();
-        while let Some((number, line)) = events.next().await.unwrap() {
-            found.push((number, line.to_string()));
+        loop {
+            let some = events.next().await.unwrap();
+            if some.is_empty() {
+                return found;
+            }
+            found.extend(some.into_iter().map(|(number, line)| (number, line.to_string())));
         }
-        found
     }
 
     #[tokio::test]

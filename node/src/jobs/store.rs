@@ -16,7 +16,6 @@ use archipelag_protocol::{codec, id::JobId};
 use archipelag_runtimes::workers::{self, Workers};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -143,11 +142,11 @@ impl Store {
     }
 
     /// Some events from number `from` on; none when there are no more.
-    pub(super) async fn events(&self, job: JobId, from: u64) -> Result<VecDeque<Arc<str>>, Error> {
+    pub(super) async fn events(&self, job: JobId, from: u64) -> Result<Vec<Arc<str>>, Error> {
         self.on_workers(move |database| {
             let events = database.begin_read()?.open_table(EVENTS)?;
             let up_to = events.range::<&[u8; 24]>(&event_key(job, 0)..=&event_key(job, from))?;
-            let Some(chunk) = up_to.last() else { return Ok(VecDeque::new()) };
+            let Some(chunk) = up_to.last() else { return Ok(Vec::new()) };
             let (key, chunk) = chunk?;
             let mut first = [0; 8];
             first.copy_from_slice(&key.value()[16..]);

@@ -243,10 +243,13 @@ impl World {
 /// All events of a reader, with their numbers, to the end of the stream.
 async fn read(mut events: Events) -> Vec<(u64, String)> {
     let mut found = Vec::new();
-    while let Some((number, line)) = soon(events.next()).await.unwrap() {
-        found.push((number, line.to_string()));
+    loop {
+        let some = soon(events.next()).await.unwrap();
+        if some.is_empty() {
+            return found;
+        }
+        found.extend(some.into_iter().map(|(number, line)| (number, line.to_string())));
     }
-    found
 }
 
 fn value(line: &str) -> serde_json::Value {
