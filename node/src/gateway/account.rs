@@ -3,7 +3,7 @@
 use super::{
     Gateway,
     auth::{Reader, Writer},
-    body::Json,
+    body::{Bounded, Json},
     error::{Error, Result},
     keys::{self, KeyId, Record, Scope, Wanted},
 };
@@ -15,6 +15,9 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+/// What the body that asks for a key may hold.
+const KEY_BYTES: usize = 16 << 10;
 
 impl From<keys::Error> for Error {
     fn from(error: keys::Error) -> Self {
@@ -60,6 +63,12 @@ pub(super) async fn list_keys(
 ) -> Answer<Value> {
     let keys: Vec<Value> = gateway.keys.list(caller.key.id).iter().map(shown).collect();
     Answer(json!({ "data": keys }))
+}
+
+impl Bounded for NewKey {
+    fn limit(_: &Gateway) -> usize {
+        KEY_BYTES
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -5,11 +5,15 @@ use super::{
     error::{Error, Result},
 };
 use axum::{
-    body::Bytes,
-    extract::{FromRequest, FromRequestParts, Query, Request, rejection::BytesRejection},
+    body::{Body, Bytes},
+    extract::{FromRequest, FromRequestParts, Query, Request},
     http::{header, request::Parts},
 };
+use futures::StreamExt as _;
 use serde::de::DeserializeOwned;
+
+/// Of a body that is too long, how much is read beyond the limit.
+const DISCARDED_BYTES: usize = 64 << 20;
 
 /// A JSON body, with its bytes as they came.
 #[derive(Debug)]
@@ -24,25 +28,45 @@ fn is_json(request: &Request) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-impl<T: DeserializeOwned> FromRequest<Gateway> for Json<T> {
+/// A body of a known greatest length.
+pub(super) trait Bounded: DeserializeOwned {
+    /// Bytes of the longest body that is taken.
+    fn limit(gateway: &Gateway) -> usize;
+}
+
+impl<T: Bounded> FromRequest<Gateway> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, gateway: &Gateway) -> Result<Self> {
         if !is_json(&request) {
             return Err(Error::media_type());
         }
-        let bytes = Bytes::from_request(request, gateway).await.map_err(refused)?;
+        let bytes = read(request.into_body(), T::limit(gateway)).await?;
         let value = serde_json::from_slice(&bytes)
             .map_err(|e| Error::malformed(format!("the body is not what is expected: {e}")))?;
         Ok(Self { value, bytes })
     }
 }
 
-fn refused(rejection: BytesRejection) -> Error {
-    if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-        return Error::too_large("the body is longer than this path takes");
+/// Reads a body. What is too long is read on for a while and thrown away: a client that is still
+/// writing when the answer comes would see a broken connection and not the answer.
+async fn read(body: Body, limit: usize) -> Result<Bytes> {
+    let (mut chunks, mut bytes, mut length) = (body.into_data_stream(), Vec::new(), 0_usize);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Error::malformed("the body could not be read to its end"))?;
+        length = length.saturating_add(chunk.len());
+        if length <= limit {
+            bytes.extend_from_slice(&chunk);
+        } else if length - limit > DISCARDED_BYTES {
+            break;
+        } else {
+            bytes = Vec::new();
+        }
     }
-    Error::malformed("the body could not be read to its end")
+    if length > limit {
+        return Err(Error::too_large(format!("the body is too long: the limit is {limit} bytes")));
+    }
+    Ok(bytes.into())
 }
 
 /// Query parameters.

@@ -3,7 +3,7 @@
 use super::{
     Gateway,
     auth::{Reader, Writer},
-    body::{Json, Params},
+    body::{Bounded, Json, Params},
     error::{Error, Result},
 };
 use crate::{
@@ -34,10 +34,15 @@ const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
-/// The longest body that can hold an input: JSON may escape every byte of it in six.
-pub(super) fn body_limit(gateway: &Gateway) -> usize {
-    let input = gateway.node.mesh.genesis().policy.job.input_bytes_max;
-    usize::try_from(input).unwrap_or(usize::MAX).saturating_mul(2).saturating_add(ENVELOPE_BYTES)
+impl Bounded for NewJob {
+    /// Twice the longest input, for a client that escapes more than it must.
+    fn limit(gateway: &Gateway) -> usize {
+        let input = gateway.node.mesh.genesis().policy.job.input_bytes_max;
+        usize::try_from(input)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(2)
+            .saturating_add(ENVELOPE_BYTES)
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -31,7 +31,7 @@ use archipelag_protocol::id::AccountId;
 use archipelag_runtimes::workers::Workers;
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::Request,
     http::{HeaderValue, header},
     middleware::{self, Next},
     response::Response,
@@ -44,8 +44,6 @@ use std::{num::NonZero, ops::Deref, sync::Arc, time::Duration};
 
 /// How long an answer may take to begin: a job may wait for a block and for a slow mesh.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
-/// A request body, unless a route says otherwise.
-const BODY_BYTES: usize = 64 << 10;
 
 /// How the surface behaves.
 #[derive(Clone, Copy, Debug)]
@@ -140,12 +138,7 @@ pub fn router(gateway: Gateway) -> Router {
     let api = Router::new()
         .route("/health", get(probes::health))
         .route("/account", get(account::show))
-        .route(
-            "/jobs",
-            get(jobs::list)
-                .post(jobs::submit)
-                .layer(DefaultBodyLimit::max(jobs::body_limit(&gateway))),
-        )
+        .route("/jobs", get(jobs::list).post(jobs::submit))
         .route("/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/jobs/{id}/output", get(jobs::output))
         .route("/jobs/{id}/stream", get(stream::stream))
@@ -157,10 +150,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/api-keys", get(account::list_keys).post(account::create_key))
         .route("/api-keys/{id}", delete(account::revoke_key))
         .route("/node", get(operator::status))
-        .route(
-            "/node/cargos",
-            post(operator::publish).layer(DefaultBodyLimit::max(operator::BODY_BYTES)),
-        );
+        .route("/node/cargos", post(operator::publish));
     Router::new()
         .nest("/api/v1", api)
         .route("/metrics", get(probes::metrics))
@@ -169,7 +159,6 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/healthz", get(probes::verbose))
         .fallback(async || Error::not_found("there is nothing here; the API is under /api/v1"))
         .method_not_allowed_fallback(async || Error::method_not_allowed())
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(bounded))
         .with_state(gateway)
 }

@@ -3,7 +3,7 @@
 use super::{
     Gateway,
     auth::{Owner, Reader},
-    body::Json,
+    body::{Bounded, Json},
     error::{Error, Result},
 };
 use crate::{node::PublishError, project::Project};
@@ -20,8 +20,7 @@ use serde_json::{Value, json};
 
 /// A manifest and the longest module in base64.
 #[expect(clippy::cast_possible_truncation, reason = "64 MiB fit into every usize")]
-pub(super) const BODY_BYTES: usize =
-    (MAX_ARTIFACT_BYTES as usize).div_ceil(3) * 4 + 2 * MAX_MANIFEST_BYTES;
+const BODY_BYTES: usize = (MAX_ARTIFACT_BYTES as usize).div_ceil(3) * 4 + 2 * MAX_MANIFEST_BYTES;
 
 pub(super) async fn status(State(gateway): State<Gateway>, Reader(_): Reader) -> Answer<Value> {
     let node = &gateway.node;
@@ -53,6 +52,12 @@ pub(super) struct Publication {
     manifest: Manifest,
     /// The module of a wasm Cargo, in base64.
     module: Option<String>,
+}
+
+impl Bounded for Publication {
+    fn limit(_: &Gateway) -> usize {
+        BODY_BYTES
+    }
 }
 
 /// The module that a manifest names.
