@@ -12,8 +12,11 @@ use libp2p::{
     core::{muxing::StreamMuxerBox, transport::Boxed},
     identity,
 };
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a new TCP connection may take to be encrypted and multiplexed.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A transport that yields authenticated, multiplexed connections.
 pub type MeshTransport = Boxed<(PeerId, StreamMuxerBox)>;
@@ -139,6 +142,8 @@ pub fn network_transport(key: &identity::Keypair) -> anyhow::Result<MeshTranspor
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(yamux::Config::default())
+        // Who connects and says nothing must not keep a place.
+        .timeout(UPGRADE_TIMEOUT)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let quic = quic::tokio::Transport::new(quic::Config::new(key))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));

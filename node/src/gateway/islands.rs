@@ -9,7 +9,7 @@ use crate::{
     api,
     mesh::{SeenIsland, now},
 };
-use archipelag_protocol::id::NodeId;
+use archipelag_protocol::{id::NodeId, ledger::IslandStanding};
 use axum::{
     Json,
     extract::{Path, State},
@@ -24,12 +24,16 @@ pub(super) async fn list(State(gateway): State<Gateway>, Reader(_): Reader) -> J
     Json(json!({ "data": hosts }))
 }
 
-fn find(gateway: &Gateway, id: &str) -> Result<SeenIsland> {
+/// The Island, and what the ledger says of it now.
+async fn find(gateway: &Gateway, id: &str) -> Result<(SeenIsland, IslandStanding)> {
     let unknown =
         || Error::not_found("this node sees no such Island now; `GET /api/v1/hosts` lists them");
     let id: NodeId = id.parse().map_err(|_| unknown())?;
     let islands = gateway.node.mesh.islands();
-    islands.into_iter().find(|seen| seen.advert.value.node == id).ok_or_else(unknown)
+    let seen = islands.into_iter().find(|seen| seen.advert.value.node == id);
+    let seen = seen.ok_or_else(unknown)?;
+    let standing = gateway.node.ledger.standing(seen.advert.value.account).await?;
+    Ok((seen, standing))
 }
 
 pub(super) async fn show(
@@ -37,8 +41,7 @@ pub(super) async fn show(
     Reader(_): Reader,
     Path(id): Path<String>,
 ) -> Result<Json<Value>> {
-    let seen = find(&gateway, &id)?;
-    let standing = gateway.node.ledger.standing(seen.advert.value.account).await?;
+    let (seen, standing) = find(&gateway, &id).await?;
     Ok(Json(json!({ "data": api::island(&seen, Some(standing), now()) })))
 }
 
@@ -47,8 +50,7 @@ pub(super) async fn karma(
     Reader(_): Reader,
     Path(id): Path<String>,
 ) -> Result<Json<Value>> {
-    let seen = find(&gateway, &id)?;
-    let standing = gateway.node.ledger.standing(seen.advert.value.account).await?;
+    let (seen, standing) = find(&gateway, &id).await?;
     let karma = json!({
         "host_id": seen.advert.value.node, "karma_score": api::karma(&standing),
         "suspended": standing.suspended, "jobs": standing.jobs,

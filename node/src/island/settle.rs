@@ -201,7 +201,7 @@ impl Settler {
 enum Refused {
     /// One item of it; [`u64::MAX`] in the key's last place means the lane's voucher.
     Item(Key, String),
-    /// Everything, for now.
+    /// All of it: the ledger can't be reached, and it is sent again later.
     Unreachable(String),
 }
 
