@@ -62,6 +62,8 @@ pub struct Usage {
 pub enum Error {
     #[error("{bytes} bytes long, the limit is {MAX_LINE_BYTES}")]
     TooLong { bytes: usize },
+    #[error("it has a line break inside")]
+    LineBreak,
     #[error("not UTF-8")]
     NotText,
     #[error("not a JSON object: {0}")]
@@ -106,6 +108,10 @@ impl Event {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > MAX_LINE_BYTES {
             return Err(Error::TooLong { bytes: line.len() });
+        }
+        // JSON takes them for spaces, and what is passed on as it came would no longer be one line.
+        if line.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            return Err(Error::LineBreak);
         }
         let text = std::str::from_utf8(line).map_err(|_| Error::NotText)?;
         if depth(text) > MAX_JSON_DEPTH {
@@ -221,7 +227,9 @@ mod tests {
 
     #[test]
     fn what_is_not_an_event_is_refused_without_being_quoted() {
-        let cases: [(&[u8], Error); 6] = [
+        let cases: [(&[u8], Error); 8] = [
+            (b"{\"type\":\"result\",\"data\":\n{}}", Error::LineBreak),
+            (b"{\"type\":\r\"done\"}", Error::LineBreak),
             (b"secret", Error::NotJson("syntax error at column 1".into())),
             (b"[1]", Error::NotJson("a field is missing or has the wrong type at column 0".into())),
             (b"{\"type\":\"dance\"}", Error::UnknownType("dance".into())),

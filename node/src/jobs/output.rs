@@ -30,9 +30,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::Result { data } => Line::Result { data },
         Event::Done { .. } | Event::Error { .. } => return None,
     };
-    // An Island may send a result that spans lines. JSON has line breaks between its tokens alone, so
-    // nothing is lost.
-    serde_json::to_string(&line).ok().map(|line| line.replace(['\n', '\r'], " "))
+    serde_json::to_string(&line).ok()
 }
 
 /// The line that says where an attempt runs.

@@ -161,23 +161,6 @@ fn no_reader_misses_the_last_line() {
 }
 
 #[tokio::test]
-async fn a_result_that_spans_lines_is_one_event() {
-    let mut world = World::new(Config::default()).await;
-    let (job, cargo) = world.start(job_of(ALICE)).await;
-    cargo.event("{\"type\":\"result\",\"data\":{\r\n\"n\":\n\"a\\nb\"}}").await;
-    let live = world.book.events(ALICE, job.head.id, 0).unwrap();
-    cargo.end(Verdict::Completed).await;
-    let live: Vec<_> = read(live).await.into_iter().map(|event| event.1).collect();
-    let lines = world.lines(ALICE, job.head.id).await;
-    assert_eq!(lines, live);
-    assert_eq!(lines.len(), 2);
-    assert!(!lines[0].contains(['\r', '\n']));
-    assert_eq!(value(&lines[0]), json!({ "type": "result", "data": { "n": "a\nb" } }));
-    let output = world.get(ALICE, job.head.id).await.output.unwrap();
-    assert_eq!(value(&output), json!({ "n": "a\nb" }));
-}
-
-#[tokio::test]
 async fn jobs_that_do_not_complete_say_why() {
     let mut world = World::new(Config::default()).await;
     let failure = |step, message: &str| Some(Failure::new(step, message));
