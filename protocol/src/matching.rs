@@ -3,7 +3,7 @@
 //!
 //! Called by every node that places a job, and by each Island through [`can_run`] and [`has_room`],
 //! so that nobody offers what the Island would refuse. It never allocates per Island: words are
-//! made when somebody asks for them ([`Ranked::explain`], [`Ranking::summary`]).
+//! made when somebody asks for them ([`Ranked::explain`]).
 
 mod score;
 #[cfg(test)]
@@ -22,7 +22,7 @@ use crate::{
     time::Timestamp,
 };
 use score::Scores;
-use std::{cmp::Ordering, collections::BTreeMap, fmt};
+use std::cmp::Ordering;
 use thiserror::Error;
 
 /// Regions that one request may name.
@@ -152,24 +152,6 @@ pub enum Exclusion {
 }
 
 impl Exclusion {
-    /// The field that it turns on, for metrics and for counting.
-    #[must_use]
-    pub fn field(&self) -> &'static str {
-        match self {
-            Self::Runtime { .. } => "runtime_type",
-            Self::Platform { .. } => "platform",
-            Self::Vram { .. } => "required_vram_mb",
-            Self::Cores { .. } => "required_cpu_cores",
-            Self::Ram { .. } => "required_ram_mb",
-            Self::Suspended => "suspended",
-            Self::Expired { .. } | Self::FromTheFuture { .. } => "advert",
-            Self::Region => "region",
-            Self::Price { .. } => "asking_percent",
-            Self::Tried => "tried",
-            Self::Full { .. } => "active_jobs",
-        }
-    }
-
     /// What an Island answers that refuses an offer for this reason.
     #[must_use]
     pub fn refusal_kind(&self) -> RefusalKind {
@@ -300,48 +282,16 @@ pub struct Excluded<'a> {
     pub reason: Exclusion,
 }
 
-impl fmt::Display for Excluded<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let advert = &self.candidate.advert.value;
-        write!(f, "{} in {}: {}", advert.node.short(), advert.region, self.reason)
-    }
-}
-
 /// What [`rank`] found.
 #[derive(Clone, Debug, Default)]
 pub struct Ranking<'a> {
     /// Best first.
     pub ranked: Vec<Ranked<'a>>,
+    /// Those that lack nothing but room, best first: whoever waits for room asks these. They are
+    /// among `excluded`, too.
+    pub full: Vec<Ranked<'a>>,
     /// In the order of the input.
     pub excluded: Vec<Excluded<'a>>,
-}
-
-impl Ranking<'_> {
-    /// Whether nothing but running jobs stands in the way: a later attempt may find an Island.
-    #[must_use]
-    pub fn all_full(&self) -> bool {
-        let full = |e: &Excluded<'_>| matches!(e.reason, Exclusion::Full { .. });
-        self.ranked.is_empty() && self.excluded.iter().any(full)
-    }
-
-    /// Why Islands were left out, counted by field, with one example each; bounded however many
-    /// there are.
-    #[must_use]
-    pub fn summary(&self) -> String {
-        if self.excluded.is_empty() && self.ranked.is_empty() {
-            return "no Island is known".into();
-        }
-        let mut fields: BTreeMap<&str, (usize, Exclusion)> = BTreeMap::new();
-        for excluded in &self.excluded {
-            fields.entry(excluded.reason.field()).or_insert((0, excluded.reason)).0 += 1;
-        }
-        let known = self.ranked.len() + self.excluded.len();
-        let mut text = format!("{} of {known} Islands can take it", self.ranked.len());
-        for (count, example) in fields.into_values() {
-            text.push_str(&format!("; {count} left out, such as by {example}"));
-        }
-        text
-    }
 }
 
 /// Orders all Islands that can have the job, best first, and says of every other one why not.
@@ -356,10 +306,11 @@ pub fn rank<'a>(
 ) -> Ranking<'a> {
     let mut ranking = score_all(request, candidates, policy, now);
     ranking.ranked.sort_unstable_by(Ranked::order);
+    ranking.full.sort_unstable_by(Ranked::order);
     ranking
 }
 
-/// The first `count` of [`rank`], without sorting the others.
+/// The first `count` of each list of [`rank`], without sorting the others.
 #[must_use]
 pub fn best<'a>(
     request: &Request,
@@ -369,12 +320,13 @@ pub fn best<'a>(
     count: usize,
 ) -> Ranking<'a> {
     let mut ranking = score_all(request, candidates, policy, now);
-    let ranked = &mut ranking.ranked;
-    if count > 0 && count < ranked.len() {
-        ranked.select_nth_unstable_by(count - 1, Ranked::order);
+    for list in [&mut ranking.ranked, &mut ranking.full] {
+        if count > 0 && count < list.len() {
+            list.select_nth_unstable_by(count - 1, Ranked::order);
+        }
+        list.truncate(count);
+        list.sort_unstable_by(Ranked::order);
     }
-    ranked.truncate(count);
-    ranked.sort_unstable_by(Ranked::order);
     ranking
 }
 
@@ -386,14 +338,20 @@ fn score_all<'a>(
 ) -> Ranking<'a> {
     let mut ranking = Ranking::default();
     for candidate in candidates {
-        match check(request, candidate, policy, now) {
-            Ok(()) => {
-                let scores = Scores::of(request, candidate, &policy.karma);
-                let tie = tie::hash(request.tie, candidate.advert.value.node);
-                ranking.ranked.push(Ranked { candidate, total: scores.total(), scores, tie });
+        let checked = check(request, candidate, policy, now);
+        let list = match checked {
+            Ok(()) => &mut ranking.ranked,
+            Err(reason) => {
+                ranking.excluded.push(Excluded { candidate, reason });
+                if !matches!(reason, Exclusion::Full { .. }) {
+                    continue;
+                }
+                &mut ranking.full
             }
-            Err(reason) => ranking.excluded.push(Excluded { candidate, reason }),
-        }
+        };
+        let scores = Scores::of(request, candidate, &policy.karma);
+        let tie = tie::hash(request.tie, candidate.advert.value.node);
+        list.push(Ranked { candidate, total: scores.total(), scores, tie });
     }
     ranking
 }

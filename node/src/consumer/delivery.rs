@@ -122,6 +122,11 @@ pub(super) fn join_notice() -> Event {
     }
 }
 
+/// What the Consumer is told when a job waits.
+pub(super) fn full_notice() -> Event {
+    Event::Status { message: "every Island that can take it is full: waiting for room".into() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

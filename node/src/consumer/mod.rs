@@ -47,7 +47,7 @@ use plan::{Prepared, Standings};
 use std::{collections::BTreeSet, sync::Arc};
 use store::Store;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Updates that wait for a Consumer; more of them slow the Island down.
@@ -167,6 +167,8 @@ struct Core {
     cargos: Arc<dyn Cargos>,
     holds: Arc<Holds>,
     standings: Standings,
+    /// An attempt has ended: there may be room for a job that waits.
+    room: Notify,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     stop: CancellationToken,
@@ -198,6 +200,7 @@ impl Consumer {
             cargos,
             holds: Arc::new(holds),
             standings: Standings::default(),
+            room: Notify::new(),
             metrics,
             tasks: tasks.clone(),
             stop,

@@ -199,7 +199,8 @@ pub(super) fn candidates<'a>(
         .collect()
 }
 
-/// The best Islands `within` what the job's payer can reach, at most as many as it may try.
+/// The best Islands `within` what the job's payer can reach, at most as many as it may try. When all
+/// of them are full, or were when they last said so, the best of these: adverts lag behind.
 ///
 /// # Errors
 /// [`Refused::NoIsland`] with the reason for each.
@@ -214,11 +215,12 @@ pub(super) fn choose(
     let candidates = candidates(core, &islands, tried);
     let count = usize::try_from(policy.job.attempts_max).unwrap_or(usize::MAX);
     let ranking = matching::best(&prepared.matching, &candidates, policy, now(), count);
-    if ranking.ranked.is_empty() {
+    let best = if ranking.ranked.is_empty() { &ranking.full } else { &ranking.ranked };
+    if best.is_empty() {
         return Err(Refused::NoIsland { excluded: excluded(&ranking) });
     }
     let advert_of = |node: NodeId| islands.iter().find(|seen| seen.advert.value.node == node);
-    let chosen = ranking.ranked.iter().filter_map(|ranked| advert_of(ranked.node()));
+    let chosen = best.iter().filter_map(|ranked| advert_of(ranked.node()));
     Ok(chosen.map(|seen| seen.advert.clone()).collect())
 }
 

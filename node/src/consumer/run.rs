@@ -1,7 +1,9 @@
 //! A job over all its attempts: from the best Island to the next, until one finishes it.
 
 use super::{
+    Update,
     attempt::{End, Job, attempt, tell_end, without_receipt},
+    delivery::full_notice,
     plan,
 };
 use archipelag_protocol::{
@@ -10,13 +12,16 @@ use archipelag_protocol::{
     job::{Failure, Step},
     payment::Verdict,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::time::Instant;
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
 
-/// How long a job waits for room when every Island that could take it turned out to be full: adverts
-/// lag behind bursts.
-const FULL_WAIT: Duration = Duration::from_secs(5);
-const FULL_POLL: Duration = Duration::from_millis(100);
+/// How long a job waits for room while every Island that could take it is full.
+const FULL_WAIT: Duration = Duration::from_secs(600);
+/// After which time its Consumer is told.
+const NOTICE_AFTER: Duration = Duration::from_secs(1);
+/// It asks again when another job of this node ends, and at least so often: others use the Islands,
+/// too.
+const POLL: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 
 /// Islands that are not to be asked, or not now.
 #[derive(Default)]
@@ -25,8 +30,15 @@ struct Tried {
     failed: BTreeSet<NodeId>,
     /// They had no room when they were last asked.
     full: BTreeSet<NodeId>,
-    /// Since when there is no room.
-    full_since: Option<Instant>,
+    waiting: Option<Waiting>,
+}
+
+/// A job's wait for room.
+struct Waiting {
+    since: Instant,
+    /// How long until it asks again.
+    pause: Duration,
+    told: bool,
 }
 
 impl Tried {
@@ -34,16 +46,29 @@ impl Tried {
         self.failed.union(&self.full).copied().collect()
     }
 
-    /// Waits a moment for room. False when nothing is full, or has been for too long.
+    /// Waits a moment for room. False when no Island lacks only that, or has lacked it for too long.
     async fn wait(&mut self, job: &Job) -> bool {
-        if self.full_since.is_none_or(|since| since.elapsed() >= FULL_WAIT) {
+        if self.full.is_empty() {
             return false;
         }
         self.full.clear();
+        let new = || Waiting { since: Instant::now(), pause: *POLL.start(), told: false };
+        let waiting = self.waiting.get_or_insert_with(new);
+        let waited = waiting.since.elapsed();
+        if waited >= FULL_WAIT {
+            return false;
+        }
+        if waited >= NOTICE_AFTER && !waiting.told {
+            waiting.told = true;
+            // A Consumer that is busy with what came before need not know.
+            let _not_told = job.updates.try_send(Update::Event(full_notice()));
+        }
         tokio::select! {
             () = job.cancel.cancelled() => {}
             () = job.core.stop.cancelled() => {}
-            () = tokio::time::sleep(FULL_POLL) => {}
+            () = job.updates.closed() => job.cancel.cancel(),
+            () = job.core.room.notified() => {}
+            () = sleep(waiting.pause) => waiting.pause = (waiting.pause * 2).min(*POLL.end()),
         }
         true
     }
@@ -75,6 +100,10 @@ pub(super) async fn run(mut job: Job, first: Option<Arc<SignedAdvert>>) {
         }
         let node = advert.value.node;
         let end = Box::pin(attempt(&mut job, &advert, attempts)).await;
+        if !matches!(end, End::Full(_)) {
+            tried.waiting = None;
+            core.room.notify_one();
+        }
         match end {
             End::Over => {
                 tracing::debug!(job = %job.id, attempts, "consumer.job: over");
@@ -86,7 +115,6 @@ pub(super) async fn run(mut job: Job, first: Option<Arc<SignedAdvert>>) {
             End::Full(reason) => {
                 last = format!("{}: {reason}", node.short());
                 tried.full.insert(node);
-                tried.full_since.get_or_insert_with(Instant::now);
             }
             End::Next { reason, again: mendable } => {
                 tracing::debug!(job = %job.id, island = %node.short(), reason, "consumer.failover");

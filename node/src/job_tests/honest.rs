@@ -1,9 +1,10 @@
 //! Honest Consumers and honest Islands.
 
-use super::world::{ConsumerNode, World, credits, follow, request, steps, until};
+use super::world::{ConsumerNode, World, credits, follow, request, steps, text, until};
 use crate::{
     consumer::{Refused, Update},
     disk::MemoryDisk,
+    services::Routes,
 };
 use archipelag_protocol::{
     amount::Credits, id::JobId, job::Step, matching::RegionPolicy, payment::Verdict,
@@ -230,6 +231,53 @@ async fn a_full_island_says_so_and_the_next_one_gets_the_job() {
     until("it runs", || full.island.active_jobs() == 1).await;
     let told = consumer.run("say", steps(json!([]))).await;
     assert_eq!((told.nodes, told.ended.attempts), (vec![other.node], 1));
+    running.cancel.cancel();
+    follow(running).await;
+}
+
+#[tokio::test]
+async fn jobs_wait_for_room_and_say_so() {
+    let world = World::new().await;
+    let island = world.island_on(&MemoryDisk::new(), 1, "here", |config| config.max_jobs = 1);
+    let consumer = world.consumer();
+    let running = consumer.submit("say", steps(json!([{ "hang": true }]))).await;
+    until("its advert says that it is full", || {
+        let seen = world.view(100).islands();
+        seen.iter().all(|seen| seen.advert.value.active_jobs == 1)
+    })
+    .await;
+    let mut waiting = consumer.submit("say", steps(json!([{ "token": "a" }]))).await;
+    let said = waiting.updates.recv().await;
+    let Some(Update::Event(notice)) = &said else { panic!("{said:?}") };
+    assert!(text(notice).contains("waiting for room"), "{notice:?}");
+    let mut burst = Vec::new();
+    for _ in 0..20 {
+        burst.push(consumer.submit("say", steps(json!([{ "token": "a" }]))).await);
+    }
+    running.cancel.cancel();
+    follow(running).await;
+    for waited in std::iter::once(waiting).chain(burst) {
+        let told = follow(waited).await;
+        assert_eq!((told.ended.verdict, told.ended.attempts), (Verdict::Completed, 1), "{told:?}");
+        assert_eq!(told.nodes, [island.node]);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_waits_ends_when_nobody_wants_it_or_its_island_goes() {
+    let world = World::new().await;
+    let island = world.island_on(&MemoryDisk::new(), 1, "here", |config| config.max_jobs = 1);
+    let consumer = world.consumer();
+    let running = consumer.submit("say", steps(json!([{ "hang": true }]))).await;
+    until("it runs", || island.island.active_jobs() == 1).await;
+    let unwanted = consumer.submit("say", steps(json!([]))).await;
+    unwanted.cancel.cancel();
+    assert_eq!(follow(unwanted).await.ended.verdict, Verdict::Cancelled);
+    let stranded = consumer.submit("say", steps(json!([]))).await;
+    world.unplug(island.node);
+    let ended = follow(stranded).await.ended;
+    let failure = ended.failure.expect("a reason");
+    assert_eq!((ended.verdict, failure.step), (Verdict::Failed, Step::NoIsland));
     running.cancel.cancel();
     follow(running).await;
 }
