@@ -31,6 +31,8 @@ const GENESIS: &str = "genesis.cbor";
 const HTTP_ADDRESS: &str = "http.addr";
 const MESH_ADDRESS: &str = "mesh.addr";
 const LOCK: &str = "lock";
+/// Consumers without a node that keep their holds, at a time.
+const MAX_LIGHT: u32 = 16;
 
 /// Why the home directory can't be used.
 #[derive(Debug, Error)]
@@ -219,15 +221,21 @@ impl Home {
         }
     }
 
-    /// Where Consumers without a node keep their holds, claimed; `None` while another process of
-    /// this home has it.
+    /// Where a Consumer without a node keeps its holds, claimed: processes that run at the same time
+    /// have one each, and later ones find their holds there. `None` when [`MAX_LIGHT`] are running.
     ///
     /// # Errors
     /// When it can't be created.
     pub fn light_directory(&self, network: NetworkId) -> Result<Option<(PathBuf, Lock)>, Error> {
-        let path = self.network_directory(network)?.join("light");
-        files::create_directory(&path)?;
-        Ok(lock_file(&path.join(LOCK))?.ok().map(|lock| (path, lock)))
+        let all = self.network_directory(network)?.join("light");
+        for number in 0..MAX_LIGHT {
+            let path = all.join(number.to_string());
+            files::create_directory(&path)?;
+            if let Ok(lock) = lock_file(&path.join(LOCK))? {
+                return Ok(Some((path, lock)));
+            }
+        }
+        Ok(None)
     }
 
     /// Where the running node answers HTTP; `None` when none has said so.

@@ -28,6 +28,8 @@ pub enum Error {
     WrongAnswer,
     #[error(transparent)]
     Codec(#[from] codec::Error),
+    #[error("the operating system gives no randomness: {0}")]
+    Entropy(#[from] getrandom::Error),
 }
 
 // By hand, so that the ledger's reason is not the source too: it is said already.

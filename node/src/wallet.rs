@@ -12,8 +12,8 @@ use archipelag_protocol::{
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// Attempts at a transaction whose nonce somebody else keeps taking.
-const NONCE_ATTEMPTS: u32 = 4;
+/// Attempts at a transaction whose nonce other processes with the same key keep taking.
+const NONCE_ATTEMPTS: u32 = 64;
 
 #[derive(Clone, Debug)]
 pub struct Wallet {
@@ -63,15 +63,19 @@ impl Wallet {
                 None => self.ledger.account(self.account()).await?.nonce,
             };
             *next = None;
-            let transaction =
-                self.key.seal(self.network, Transaction { nonce, action: action.clone() })?;
+            let salt = getrandom::u64()?;
+            let transaction = Transaction { nonce, salt, action: action.clone() };
+            let transaction = self.key.seal(self.network, transaction)?;
             let receipt = self.ledger.submit(&transaction).await?;
             match receipt.outcome.clone() {
                 Ok(()) => {
                     *next = Some(nonce + 1);
                     return Ok(receipt);
                 }
-                Err(Rejected::Nonce { .. }) if attempts < NONCE_ATTEMPTS => {}
+                Err(Rejected::Nonce { expected, found }) if attempts < NONCE_ATTEMPTS => {
+                    // It names the first free one, of which a look-up of the account knows nothing.
+                    *next = Some(expected).filter(|expected| *expected > found);
+                }
                 Err(Rejected::Nonce { expected, found }) => {
                     return Err(Rejected::Nonce { expected, found }.into());
                 }

@@ -198,7 +198,7 @@ fn values() -> Vec<(String, String)> {
     let mut add = |name: &str, hex: String| values.push((name.to_owned(), hex));
     let mut ids = Vec::new();
     for (nonce, (name, action)) in (0..).zip(actions()) {
-        let signed = key(1).seal(NETWORK, Transaction { nonce, action }).unwrap();
+        let signed = key(1).seal(NETWORK, Transaction { nonce, salt: 0, action }).unwrap();
         let encoded = transaction::to_bytes(&signed).unwrap();
         assert_eq!(transaction::decode(&encoded, NETWORK), Ok(signed.clone()), "{name}");
         ids.push(transaction::id(&signed).unwrap());

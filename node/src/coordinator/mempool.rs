@@ -243,7 +243,8 @@ mod tests {
         let mut id = [from; 32];
         id[..8].copy_from_slice(&nonce.to_be_bytes());
         let (signer, signature) = (account(from), Signature([0; 64]));
-        let transaction = Signed { value: Transaction { nonce, action }, signer, signature };
+        let transaction =
+            Signed { value: Transaction { nonce, salt: 0, action }, signer, signature };
         Submission { id: TxId(id), transaction, size_bytes }
     }
 

@@ -123,3 +123,17 @@ fn addresses_come_and_go() {
     files::write(&home.file(HTTP_ADDRESS), b"nonsense").unwrap();
     assert!(home.http_address().unwrap_err().to_string().contains(HTTP_ADDRESS));
 }
+
+#[test]
+fn commands_without_a_node_find_the_holds_of_earlier_ones() {
+    let (_directory, home) = home();
+    let network = home.save_genesis(&a_genesis()).unwrap();
+    let take = || home.light_directory(network).unwrap();
+    let (first, second) = (take().unwrap(), take().unwrap());
+    assert_ne!(first.0, second.0);
+    let path = first.0.clone();
+    drop(first);
+    assert_eq!(take().unwrap().0, path);
+    let all: Vec<_> = std::iter::from_fn(take).collect();
+    assert_eq!(all.len(), MAX_LIGHT as usize - 1);
+}

@@ -309,3 +309,19 @@ async fn a_cancel_that_crosses_the_receipt_is_charged_once() {
     assert_eq!(world.reported(), []);
     world.coordinator.state().check_conservation().unwrap();
 }
+
+#[tokio::test]
+async fn wallets_with_one_key_do_not_take_each_others_turn_for_good() {
+    let world = World::new().await;
+    let before = world.balance(3).await;
+    let to = world.wallet(3).account();
+    let one = || async {
+        let wallet = world.wallet(PAYER);
+        let action = Action::Transfer { to, amount: credits("0.5") };
+        for _ in 0..2 {
+            wallet.send(action.clone()).await.unwrap();
+        }
+    };
+    futures::future::join_all((0..20).map(|_| one())).await;
+    assert_eq!(world.balance(3).await, before.saturating_add(credits("20")));
+}

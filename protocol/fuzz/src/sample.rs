@@ -215,7 +215,7 @@ pub fn payments() -> Vec<Vec<u8>> {
 }
 
 fn act(key: &SecretKey, nonce: u64, action: Action) -> SignedTransaction {
-    key.seal(WORLD.network, Transaction { nonce, action }).unwrap()
+    key.seal(WORLD.network, Transaction { nonce, salt: 0, action }).unwrap()
 }
 
 fn opening() -> SignedTransaction {

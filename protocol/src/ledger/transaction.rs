@@ -19,6 +19,9 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
     pub nonce: u64,
+    /// Drawn at random: two processes with one key that want the same at the same time make two
+    /// transactions, of which one has to come again, and not one that both take for theirs.
+    pub salt: u64,
     pub action: Action,
 }
 

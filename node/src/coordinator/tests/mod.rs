@@ -57,7 +57,7 @@ fn genesis() -> Genesis {
 }
 
 fn sign(from: &SecretKey, nonce: u64, action: Action) -> SignedTransaction {
-    from.seal(genesis().network().unwrap(), Transaction { nonce, action }).unwrap()
+    from.seal(genesis().network().unwrap(), Transaction { nonce, salt: 0, action }).unwrap()
 }
 
 fn transfer(from: u8, nonce: u64, to: u8, micro: u64) -> SignedTransaction {

@@ -19,7 +19,7 @@ fn propose(world: &World, candidates: Vec<SignedTransaction>) -> (Block, State) 
 
 fn transfer(nonce: u64, amount: Credits, network: NetworkId) -> SignedTransaction {
     let action = Action::Transfer { to: account(ISLAND), amount };
-    key(CONSUMER).seal(network, Transaction { nonce, action }).unwrap()
+    key(CONSUMER).seal(network, Transaction { nonce, salt: 0, action }).unwrap()
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_block_is_bounded_in_bytes() {
         (1..=256).map(|n| world.seal(world.voucher(hold, 0, n, micro(n)))).collect();
     let large = |nonce| {
         let action = Action::Redeem { vouchers: vouchers.clone() };
-        key(STRANGER).seal(network, Transaction { nonce, action }).unwrap()
+        key(STRANGER).seal(network, Transaction { nonce, salt: 0, action }).unwrap()
     };
     let size = to_bytes(&large(0)).unwrap().len();
     let (mut block, _) = propose(&world, Vec::new());
@@ -169,7 +169,7 @@ fn a_block_is_bounded_in_bytes() {
         let mut big = manifest("big", &format!("1.0.{nonce}"));
         (big.input_schema, big.output_schema) = (schema.clone(), schema.clone());
         let action = world.publish_action(PUBLISHER, big);
-        key(PUBLISHER).seal(network, Transaction { nonce, action }).unwrap()
+        key(PUBLISHER).seal(network, Transaction { nonce, salt: 0, action }).unwrap()
     };
     let candidates: Vec<_> = (0..190).map(publish).collect();
     let (block, next, receipts) =

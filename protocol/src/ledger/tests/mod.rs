@@ -94,7 +94,7 @@ impl World {
 
     fn sign(&self, who: u8, action: Action) -> SignedTransaction {
         let nonce = self.state.accounts.get(&account(who)).map_or(0, |a| a.nonce);
-        key(who).seal(self.state.network, Transaction { nonce, action }).unwrap()
+        key(who).seal(self.state.network, Transaction { nonce, salt: 0, action }).unwrap()
     }
 
     /// Sends an action through the decoder. What is refused must change nothing, and credits are
@@ -235,7 +235,7 @@ fn a_nonce_counts_once_and_in_order() {
     assert_eq!(world.state.execute(&first, id), replay);
     assert_eq!(world.state.check(&first), replay);
 
-    let ahead = Transaction { nonce: 2, action };
+    let ahead = Transaction { nonce: 2, salt: 0, action };
     let ahead = key(CONSUMER).seal(world.state.network, ahead).unwrap();
     assert_eq!(world.state.check(&ahead), Ok(()), "a mempool keeps it for later");
     let gap = Err(Rejected::Nonce { expected: 1, found: 2 });

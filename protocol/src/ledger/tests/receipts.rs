@@ -204,6 +204,6 @@ fn a_full_batch_of_receipts_and_vouchers_fits_one_transaction() {
         ..world.receipt(hold, cargo, 0, 0)
     };
     let action = world.settle((0..256).map(largest));
-    let transaction = Transaction { nonce: u64::MAX, action };
+    let transaction = Transaction { nonce: u64::MAX, salt: 0, action };
     to_bytes(&key(ISLAND).seal(world.state.network, transaction).unwrap()).unwrap();
 }
