@@ -26,10 +26,14 @@ impl Client {
     /// # Errors
     /// When the URL is not one of an HTTP server.
     pub(crate) fn new(url: &str, key: Option<String>) -> Outcome<Self> {
-        let wrong = |reason: String| Failed::usage(format!("--node {url}: {reason}"));
-        let mut base = Url::parse(url).map_err(|e| wrong(e.to_string()))?;
+        let wrong = || {
+            Failed::usage(format!(
+                "--node {url}: a node is named by http://HOST:PORT, or by a multiaddr such as /ip4/127.0.0.1/tcp/8422/p2p/<peer id>"
+            ))
+        };
+        let mut base = Url::parse(url).map_err(|_| wrong())?;
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
-            return Err(wrong("write http://HOST:PORT".into()));
+            return Err(wrong());
         }
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
