@@ -3,6 +3,12 @@
 //! Each concern opens its own by name. Production hands in a [`FileDisk`], tests and the simulator a
 //! [`MemoryDisk`]. A disk knows nothing of what is stored on it.
 
+#[cfg(test)]
+pub(crate) mod flaky;
+mod handle;
+
+pub(crate) use handle::Handle;
+
 use redb::{Database, DatabaseError, StorageBackend, StorageError};
 use std::{
     collections::BTreeMap,
@@ -15,11 +21,14 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use thiserror::Error;
 
 /// Memory that one open database may use to cache pages.
 const CACHE_BYTES: usize = 64 << 20;
+/// How long a failing disk is left alone before the next attempt.
+pub(crate) const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The longest name of a database.
 const MAX_NAME_BYTES: usize = 64;
 

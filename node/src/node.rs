@@ -108,7 +108,7 @@ impl Node {
         let catalog = Catalog::new(
             mesh.clone(),
             ledger.clone(),
-            ArtifactStore::open(&*disk, workers.clone())?,
+            ArtifactStore::open(disk.clone(), workers.clone())?,
         );
         let operator = Wallet::new(identity.operator.clone(), network, ledger.clone());
         let payer = Wallet::new(identity.consumer.clone(), network, ledger.clone());
@@ -121,7 +121,7 @@ impl Node {
             Arc::new(mesh.clone()),
             Arc::new(catalog.clone()),
             genesis.clone(),
-            &*disk,
+            disk.clone(),
             workers.clone(),
             &tasks,
         )?;
@@ -135,7 +135,7 @@ impl Node {
                     cargos: Arc::new(catalog.clone()),
                     runtimes,
                 };
-                let island = Island::start(config, parts, &*disk, workers, &tasks)?;
+                let island = Island::start(config, parts, disk, workers, &tasks)?;
                 island.serve(mesh.accept(mesh::Protocol::Job));
                 Some(island)
             }

@@ -4,7 +4,7 @@
 //! it was handed over ([`COMMIT_DELAY`] and one commit); who must know waits for
 //! [`WriteBehind::flush`]. The queue is bounded: a disk that can't keep up slows its callers down.
 
-use crate::environment::Tasks;
+use crate::{disk::RETRY_DELAY, environment::Tasks};
 use archipelag_runtimes::workers::{self, Workers};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -16,8 +16,6 @@ pub(crate) const COMMIT_DELAY: Duration = Duration::from_millis(20);
 const BATCH: usize = 1024;
 /// Changes that may wait.
 const QUEUE: usize = 4096;
-/// How long a failing disk is left alone before the next attempt.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Writes a batch in one transaction; on an error nothing was written. It blocks.
 pub(crate) type Apply<W> = Arc<dyn Fn(&[W]) -> Result<(), redb::Error> + Send + Sync>;
@@ -148,19 +146,23 @@ async fn commit<W: Send + Sync + 'static>(
         return;
     }
     let changes = Arc::new(changes);
+    let mut failing = false;
     loop {
         let (apply, batch) = (apply.clone(), changes.clone());
-        let failed = match workers::run(workers, move || apply(&batch)).await {
-            Ok(Ok(())) => return,
+        let error = match workers::run(workers, move || apply(&batch)).await {
+            Ok(Ok(())) => break,
             Ok(Err(error)) => error.to_string(),
             Err(lost) => lost.to_string(),
         };
-        tracing::error!(
-            database = name,
-            changes = changes.len(),
-            error = failed,
-            "write_behind.commit"
-        );
+        // Once, however often it is tried.
+        if !std::mem::replace(&mut failing, true) {
+            tracing::error!(
+                database = name,
+                changes = changes.len(),
+                error,
+                "write_behind.failing"
+            );
+        }
         if stop.is_cancelled() {
             return;
         }
@@ -168,5 +170,64 @@ async fn commit<W: Send + Sync + 'static>(
             () = stop.cancelled() => {}
             () = tokio::time::sleep(RETRY_DELAY) => {}
         }
+    }
+    if failing {
+        tracing::info!(database = name, "write_behind.works_again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        disk::{Handle, flaky::FlakyDisk},
+        environment::{Executor, InlineWorkers, TokioExecutor},
+    };
+    use redb::{ReadableDatabase, TableDefinition};
+
+    const TABLE: TableDefinition<'_, u64, ()> = TableDefinition::new("numbers");
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn write(database: &redb::Database, numbers: &[u64]) -> Result<(), redb::Error> {
+        let transaction = database.begin_write()?;
+        for number in numbers {
+            transaction.open_table(TABLE)?.insert(number, ())?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    #[tokio::test]
+    async fn what_a_failing_disk_did_not_take_is_written_when_it_works_again() {
+        let disk = FlakyDisk::default();
+        let database = Handle::open(disk.shared(), "numbers").unwrap();
+        let executor: Arc<dyn Executor> =
+            Arc::new(TokioExecutor(tokio::runtime::Handle::current()));
+        let (tasks, workers) = (Tasks::new(executor.clone()), Arc::new(InlineWorkers(executor)));
+        let (attempted, mut attempts) = mpsc::channel(64);
+        let apply: Apply<u64> = {
+            let database = database.clone();
+            Arc::new(move |numbers| {
+                let result = database.with(|database| write(database, numbers));
+                let _full = attempted.try_send(result.is_ok());
+                result
+            })
+        };
+        let writes = WriteBehind::start("numbers", &tasks, workers, apply, tasks.stopping());
+        writes.write(1).await;
+        writes.flush().await;
+        assert_eq!(attempts.recv().await, Some(true));
+
+        disk.break_after(0);
+        writes.write(2).await;
+        assert_eq!(tokio::time::timeout(SOON, attempts.recv()).await, Ok(Some(false)));
+        writes.write(3).await;
+        disk.mend();
+        tokio::time::timeout(SOON, writes.flush()).await.unwrap();
+        let table = |database: &redb::Database| Ok(database.begin_read()?.open_table(TABLE)?);
+        let table = database.with(table).unwrap();
+        for number in [1, 2, 3] {
+            assert!(table.get(number).unwrap().is_some(), "{number} was not written");
+        }
+        tasks.stop().await;
     }
 }

@@ -1,7 +1,7 @@
 //! The mesh by itself: nodes over an in-memory transport on one thread.
 
 use archipelag_node::{
-    environment::{Tasks, TokioExecutor, memory_transport},
+    environment::{MeshTransport, Tasks, TokioExecutor, memory_transport, network_transport},
     mesh::{Config, Mesh, Protocol},
 };
 use archipelag_protocol::{
@@ -48,6 +48,16 @@ fn genesis() -> Arc<Genesis> {
 
 fn start(seed: u8, listen: &str, bootstrap: Vec<Multiaddr>) -> Peer {
     let key = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+    let transport = memory_transport(&key).unwrap();
+    start_on(transport, &key, listen, bootstrap)
+}
+
+fn start_on(
+    transport: MeshTransport,
+    key: &Keypair,
+    listen: &str,
+    bootstrap: Vec<Multiaddr>,
+) -> Peer {
     let executor = Arc::new(TokioExecutor(tokio::runtime::Handle::current()));
     let tasks = Tasks::new(executor);
     let config = Config {
@@ -56,8 +66,7 @@ fn start(seed: u8, listen: &str, bootstrap: Vec<Multiaddr>) -> Peer {
         mdns: false,
         max_connections: 50,
     };
-    let transport = memory_transport(&key).unwrap();
-    let mesh = Mesh::start(config, &key, genesis(), transport, &tasks).unwrap();
+    let mesh = Mesh::start(config, key, genesis(), transport, &tasks).unwrap();
     Peer { mesh, tasks }
 }
 
@@ -249,4 +258,33 @@ async fn who_sends_nonsense_is_blocked() {
         a.mesh.misbehaved(node, "test");
     }
     eventually("disconnected", || a.mesh.peers().is_empty().then_some(())).await;
+}
+
+/// More silent connections than there are places for such, from one address of the loopback. They
+/// are given up after five seconds, and replaced: the peer must get in at once.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_connects_and_says_nothing_keeps_out_only_itself() {
+    let on_tcp = |seed: u8, bootstrap| {
+        let key = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+        start_on(network_transport(&key).unwrap(), &key, "/ip4/127.0.0.1/tcp/0", bootstrap)
+    };
+    let node = on_tcp(1, vec![]);
+    let through = address(&node).await;
+    let Some(libp2p::multiaddr::Protocol::Tcp(port)) = through.iter().nth(1) else {
+        panic!("{through} has no port")
+    };
+    let mut silent = Vec::new();
+    for _ in 0..80 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(([127, 0, 0, 1], port).into()).await.unwrap());
+    }
+    let peer = on_tcp(2, vec![]);
+    let dialled = peer.mesh.dial(node.mesh.node(), vec![through]);
+    let dialled = tokio::time::timeout(Duration::from_secs(4), dialled).await;
+    assert!(matches!(dialled, Ok(Ok(()))), "{dialled:?}");
+    drop(silent);
+    node.tasks.stop().await;
+    peer.tasks.stop().await;
 }

@@ -1,6 +1,6 @@
 //! The artifacts that this node holds, by content: on disk, with the ones in use in memory.
 
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, Handle};
 use archipelag_protocol::{id::ContentId, limits::MAX_ARTIFACT_BYTES};
 use archipelag_runtimes::workers::{self, Workers};
 use bytes::Bytes;
@@ -29,7 +29,7 @@ pub enum Error {
 
 #[derive(Clone, Debug)]
 pub struct ArtifactStore {
-    database: Arc<redb::Database>,
+    database: Handle,
     workers: Arc<dyn Workers>,
     recent: Arc<Mutex<VecDeque<(ContentId, Bytes)>>>,
 }
@@ -41,8 +41,8 @@ fn storage(error: impl std::fmt::Display) -> Error {
 impl ArtifactStore {
     /// # Errors
     /// When the store can't be opened.
-    pub fn open(disk: &dyn Disk, workers: Arc<dyn Workers>) -> Result<Self, disk::Error> {
-        Ok(Self { database: disk.open("artifacts")?, workers, recent: Arc::default() })
+    pub fn open(disk: Arc<dyn Disk>, workers: Arc<dyn Workers>) -> Result<Self, disk::Error> {
+        Ok(Self { database: Handle::open(disk, "artifacts")?, workers, recent: Arc::default() })
     }
 
     /// The bytes of `content`, if they are here. A store that fails holds nothing.
@@ -56,7 +56,7 @@ impl ArtifactStore {
             return Some(bytes);
         }
         drop(recent);
-        let bytes = match read(&self.database, content) {
+        let bytes = match self.database.with(|database| read(database, content)) {
             Ok(found) => found?,
             Err(error) => {
                 tracing::warn!(%content, %error, "catalog.artifacts: can't read");
@@ -95,46 +95,46 @@ impl ArtifactStore {
             return Ok(content);
         }
         let (database, stored) = (self.database.clone(), bytes.clone());
-        workers::run(&*self.workers, move || write(&database, content, &stored))
+        let write = move |database: &redb::Database| write(database, content, &stored);
+        workers::run(&*self.workers, move || database.with(write))
             .await
-            .map_err(storage)??;
+            .map_err(storage)?
+            .map_err(storage)?;
         self.remember(content, bytes);
         Ok(content)
     }
 }
 
-fn read(database: &redb::Database, content: ContentId) -> Result<Option<Bytes>, Error> {
-    let transaction = database.begin_read().map_err(storage)?;
+fn read(database: &redb::Database, content: ContentId) -> Result<Option<Bytes>, redb::Error> {
+    let transaction = database.begin_read()?;
     let table = match transaction.open_table(CONTENT) {
         Ok(table) => table,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(storage(error)),
+        Err(error) => return Err(error.into()),
     };
-    let found = table.get(content.0).map_err(storage)?;
+    let found = table.get(content.0)?;
     Ok(found.map(|bytes| Bytes::copy_from_slice(bytes.value())))
 }
 
-fn write(database: &redb::Database, content: ContentId, bytes: &[u8]) -> Result<(), Error> {
-    let transaction = database.begin_write().map_err(storage)?;
+fn write(database: &redb::Database, content: ContentId, bytes: &[u8]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
     {
-        let mut contents = transaction.open_table(CONTENT).map_err(storage)?;
-        let mut arrived = transaction.open_table(ARRIVED).map_err(storage)?;
-        let mut total = contents.stats().map_err(storage)?.stored_bytes();
+        let mut contents = transaction.open_table(CONTENT)?;
+        let mut arrived = transaction.open_table(ARRIVED)?;
+        let mut total = contents.stats()?.stored_bytes();
         while total + bytes.len() as u64 > MAX_STORE_BYTES {
-            let Some((_, first)) =
-                arrived.pop_first().map_err(storage)?.map(|(k, v)| (k.value(), v.value()))
-            else {
+            let Some((_, first)) = arrived.pop_first()?.map(|(k, v)| (k.value(), v.value())) else {
                 break;
             };
-            let removed = contents.remove(first).map_err(storage)?;
+            let removed = contents.remove(first)?;
             total = total.saturating_sub(removed.map_or(0, |bytes| bytes.value().len() as u64));
         }
-        let next = arrived.last().map_err(storage)?.map_or(0, |(key, _)| key.value() + 1);
-        if contents.insert(content.0, bytes).map_err(storage)?.is_none() {
-            arrived.insert(next, content.0).map_err(storage)?;
+        let next = arrived.last()?.map_or(0, |(key, _)| key.value() + 1);
+        if contents.insert(content.0, bytes)?.is_none() {
+            arrived.insert(next, content.0)?;
         }
     }
-    transaction.commit().map_err(storage)
+    Ok(transaction.commit()?)
 }
 
 #[cfg(test)]
@@ -147,11 +147,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_put_is_there_after_a_restart() {
-        let disk = MemoryDisk::default();
+        let disk = MemoryDisk::new();
         let executor = Arc::new(TokioExecutor(tokio::runtime::Handle::current()));
         let open = || {
             let workers = Arc::new(InlineWorkers(executor.clone()));
-            ArtifactStore::open(&disk, workers).unwrap()
+            ArtifactStore::open(Arc::new(disk.clone()), workers).unwrap()
         };
         let store = open();
         let content = store.put(Bytes::from_static(b"module")).await.unwrap();

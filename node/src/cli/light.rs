@@ -73,7 +73,7 @@ impl Light {
             None => (Arc::new(MemoryDisk::new()), None),
         };
         let workers = Arc::new(InlineWorkers(executor));
-        let artifacts = ArtifactStore::open(&*disk, workers.clone()).map_err(self::disk)?;
+        let artifacts = ArtifactStore::open(disk.clone(), workers.clone()).map_err(self::disk)?;
         Ok(Self {
             catalog: Catalog::new(mesh.clone(), ledger.clone(), artifacts),
             wallet: Wallet::new(home.consumer()?, network, ledger.clone()),
@@ -93,7 +93,7 @@ impl Light {
             Arc::new(self.mesh.clone()),
             Arc::new(self.catalog.clone()),
             self.mesh.genesis().clone(),
-            &*self.disk,
+            self.disk.clone(),
             self.workers.clone(),
             &self.tasks,
         )

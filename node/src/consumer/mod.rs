@@ -19,7 +19,7 @@ pub use plan::{Plan, PlannedIsland};
 
 use crate::{
     catalog::Resolved,
-    disk::{self, Disk},
+    disk::{self, Disk, Handle},
     environment::Tasks,
     mesh::{SeenIsland, now},
     services::{Bank, Cargos, Routes},
@@ -183,12 +183,12 @@ impl Consumer {
         routes: Arc<dyn Routes>,
         cargos: Arc<dyn Cargos>,
         genesis: Arc<Genesis>,
-        disk: &dyn Disk,
+        disk: Arc<dyn Disk>,
         workers: Arc<dyn Workers>,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
         let (network, policy) = (genesis.network()?, genesis.policy.payment.clone());
-        let (database, stop) = (disk.open("consumer")?, tasks.stopping());
+        let (database, stop) = (Handle::open(disk, "consumer")?, tasks.stopping());
         let lanes = policy.lanes_per_hold_max;
         let (store, found) = Store::open(database, workers, tasks, stop.clone(), lanes, now())?;
         let metrics = Arc::new(Metrics::default());

@@ -6,6 +6,7 @@
 
 use super::holds::OpenHold;
 use crate::{
+    disk::Handle,
     environment::Tasks,
     write_behind::{Apply, WriteBehind},
 };
@@ -79,7 +80,7 @@ pub(super) struct Found {
 
 #[derive(Clone, Debug)]
 pub(super) struct Store {
-    database: Arc<Database>,
+    database: Handle,
     writes: WriteBehind<Change>,
 }
 
@@ -89,17 +90,17 @@ impl Store {
     /// # Errors
     /// When the database can't be read or written.
     pub(super) fn open(
-        database: Arc<Database>,
+        database: Handle,
         workers: Arc<dyn Workers>,
         tasks: &Tasks,
         stop: CancellationToken,
         lanes_max: Lane,
         now: Timestamp,
     ) -> Result<(Self, Found), redb::Error> {
-        let found = prepare(&database, lanes_max, now)?;
+        let found = database.with(|database| prepare(database, lanes_max, now))?;
         let apply: Apply<Change> = {
             let database = database.clone();
-            Arc::new(move |changes| write(&database, changes))
+            Arc::new(move |changes| database.with(|database| write(database, changes)))
         };
         let writes = WriteBehind::start("consumer", tasks, workers, apply, stop);
         Ok((Self { database, writes }, found))
@@ -115,12 +116,13 @@ impl Store {
 
     /// The receipt of a job, if it is among the last ones. Blocks for a read.
     pub(super) fn receipt(&self, job: JobId) -> Result<Option<SettledReceipt>, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let Some(finished) = transaction.open_table(BY_JOB)?.get(job.0)?.map(|v| v.value()) else {
-            return Ok(None);
-        };
-        let found = transaction.open_table(RECEIPTS)?.get((finished, job.0))?;
-        found.map(|value| decode(value.value())).transpose()
+        self.database.with(|database| {
+            let transaction = database.begin_read()?;
+            let by_job = transaction.open_table(BY_JOB)?;
+            let Some(finished) = by_job.get(job.0)?.map(|v| v.value()) else { return Ok(None) };
+            let found = transaction.open_table(RECEIPTS)?.get((finished, job.0))?;
+            found.map(|value| decode(value.value())).transpose()
+        })
     }
 }
 

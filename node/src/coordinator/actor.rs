@@ -3,7 +3,8 @@
 //!
 //! Started by [`super::Coordinator`]. Commands gather in a bounded queue; the task hands all that are
 //! there to one step, which runs on the worker pool since it executes transactions and waits for the
-//! disk. A storage or engine failure ends the task: nothing is acknowledged after it.
+//! disk. A disk that fails holds everything up: what the engine decided waits and is tried again, and
+//! nothing is acknowledged meanwhile. Any other failure of store or engine ends the task.
 
 use super::{
     config::Outgoing,
@@ -11,14 +12,15 @@ use super::{
     metrics::Metrics,
     store::{self, Store},
 };
+use crate::disk::RETRY_DELAY;
 use archipelag_protocol::{
     id::{NodeId, StateRoot, TxId},
     ledger::{Rejected, State, TransactionReceipt},
+    time::Timestamp,
 };
 use archipelag_runtimes::workers::{self, Workers};
 use std::{
-    collections::BTreeMap,
-    mem,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -58,6 +60,15 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// Set when the task ended by [`Fatal`].
     pub(super) failure: OnceLock<String>,
+    /// Why the disk takes no block now; `None` while it does.
+    pub(super) unwritable: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        let unwritable = watch::Sender::new(None);
+        Self { metrics: Metrics::default(), failure: OnceLock::new(), unwritable }
+    }
 }
 
 /// Where the ledger stands: the state after the last durable block.
@@ -79,17 +90,46 @@ pub(super) struct Core {
     /// Submitters by transaction. Bounded by what the engine keeps pending, since it answers for
     /// each sooner or later.
     pub(super) waiting: BTreeMap<TxId, Vec<oneshot::Sender<TransactionReceipt>>>,
+    /// Commands that the engine has not seen. Empty, as `outputs`, unless the disk fails.
+    pub(super) commands: VecDeque<Command>,
+    /// What the engine wants done, in order; it is asked for more when all is.
+    pub(super) outputs: VecDeque<Output>,
 }
 
 impl Core {
-    /// Takes `commands` and does what is due; everything that it acknowledges is durable.
+    /// Takes `commands` and does what is due; everything that it acknowledges is durable. What a
+    /// failing disk holds up waits for the next step.
     pub(super) fn step(&mut self, commands: Vec<Command>) -> Result<(), Fatal> {
-        let now = crate::mesh::now();
-        for command in commands {
+        self.commands.extend(commands);
+        let unwritable = match self.work(crate::mesh::now()) {
+            Ok(()) => None,
+            Err(Fatal::Store(store::Error::Failed(reason))) => Some(reason),
+            Err(fatal) => return Err(fatal),
+        };
+        let before = self.shared.unwritable.send_replace(unwritable.clone());
+        match (before, unwritable) {
+            (None, Some(reason)) => tracing::error!(reason, "coordinator.disk_fails"),
+            (Some(_), None) => tracing::info!("coordinator.disk_works_again"),
+            _ => {}
+        }
+        let pending = u64::try_from(self.engine.pending()).unwrap_or(u64::MAX);
+        self.shared.metrics.pending.set(pending);
+        Ok(())
+    }
+
+    fn work(&mut self, now: Timestamp) -> Result<(), Fatal> {
+        self.perform()?;
+        loop {
+            // A command leaves the queue when the disk has said what it knows of it.
+            let known = match self.commands.front() {
+                Some(Command::Submit { submission, .. }) => self.store.receipt(submission.id)?,
+                Some(Command::Peer { .. }) | None => None,
+            };
+            let Some(command) = self.commands.pop_front() else { break };
             let input = match command {
                 Command::Peer { from, message } => Input::Peer { from, message },
                 Command::Submit { submission, answer } => {
-                    if let Some(receipt) = self.store.receipt(submission.id)? {
+                    if let Some(receipt) = known {
                         self.shared.metrics.repeated.inc();
                         // A submitter that is gone wants no answer, here and below.
                         let _gone = answer.send(receipt);
@@ -101,15 +141,13 @@ impl Core {
                     Input::Transaction(submission)
                 }
             };
-            let outputs = self.engine.on(now, input)?;
-            self.perform(outputs)?;
+            self.outputs.extend(self.engine.on(now, input)?);
+            self.perform()?;
         }
         if self.engine.deadline().is_some_and(|due| due <= now) {
-            let outputs = self.engine.tick(now)?;
-            self.perform(outputs)?;
+            self.outputs.extend(self.engine.tick(now)?);
+            self.perform()?;
         }
-        let pending = u64::try_from(self.engine.pending()).unwrap_or(u64::MAX);
-        self.shared.metrics.pending.set(pending);
         Ok(())
     }
 
@@ -133,15 +171,21 @@ impl Core {
         }
     }
 
-    fn perform(&mut self, outputs: Vec<Output>) -> Result<(), Fatal> {
-        for output in outputs {
+    /// Does what the engine wants done, up to what the disk does not take.
+    fn perform(&mut self) -> Result<(), Fatal> {
+        while let Some(output) = self.outputs.pop_front() {
             match output {
                 Output::Refused { transaction, reason } => {
                     self.shared.metrics.refused.inc();
                     let height = self.head.borrow().state.height;
                     self.answer(&TransactionReceipt { transaction, height, outcome: Err(reason) });
                 }
-                Output::Decided(decided) => self.decided(*decided)?,
+                Output::Decided(decided) => {
+                    if let Err(error) = self.decided(&decided) {
+                        self.outputs.push_front(Output::Decided(decided));
+                        return Err(error);
+                    }
+                }
                 Output::Send { to, message } => self.send(Some(to), message),
                 Output::Broadcast { message } => self.send(None, message),
             }
@@ -149,9 +193,9 @@ impl Core {
         Ok(())
     }
 
-    fn decided(&mut self, decided: Decided) -> Result<(), Fatal> {
+    fn decided(&mut self, decided: &Decided) -> Result<(), Fatal> {
         let started = Instant::now();
-        self.store.commit(&decided)?;
+        self.store.commit(decided)?;
         let metrics = &self.shared.metrics;
         let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         metrics.commit_us.inc_by(took);
@@ -162,7 +206,7 @@ impl Core {
         metrics.height.set(height);
         // The new state first: who has a receipt must find what it did.
         let root = decided.certified.block.header.state;
-        self.head.send_replace(Arc::new(Head { state: decided.state, root }));
+        self.head.send_replace(Arc::new(Head { state: Arc::clone(&decided.state), root }));
         self.height.send_replace(height);
         for receipt in &decided.receipts {
             self.answer(receipt);
@@ -212,14 +256,18 @@ async fn drive(
 ) -> Result<(), Fatal> {
     let mut batch = Vec::new();
     loop {
+        let held_up = core.shared.unwritable.borrow().is_some();
         // Commands before the deadline: what has gathered goes into the block that is due.
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            count = commands.recv_many(&mut batch, MAX_COMMANDS) => if count == 0 { break },
-            () = core.wait_for_deadline() => {}
+            () = tokio::time::sleep(RETRY_DELAY), if held_up => {}
+            count = commands.recv_many(&mut batch, MAX_COMMANDS), if !held_up => {
+                if count == 0 { break }
+            }
+            () = core.wait_for_deadline(), if !held_up => {}
         }
-        let batch = mem::take(&mut batch);
+        let batch = std::mem::take(&mut batch);
         core = workers::run(workers, move || core.step(batch).map(|()| core)).await??;
     }
     // Nothing is lost without it: the next opening replays the blocks since the last one.

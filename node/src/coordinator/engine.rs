@@ -3,8 +3,8 @@
 //! An engine is a state machine: inputs and the time go in, outputs come out. The driver in
 //! [`super::actor`] owns it, performs every output in order, and calls again only when all are
 //! performed. So a block is durable before the engine goes on from it, and a message that follows a
-//! block in the outputs leaves after it is durable. A driver that can't perform an output stops the
-//! coordinator; the engine never learns of it.
+//! block in the outputs leaves after it is durable. While the disk takes no block the driver tries
+//! again and calls nothing; the engine never learns of it.
 
 use archipelag_protocol::{
     codec,

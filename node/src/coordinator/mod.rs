@@ -22,7 +22,7 @@ pub use solo::NotAlone;
 pub use store::{Error as StoreError, Progress, follow};
 
 use crate::{
-    disk::{self, Disk},
+    disk::{self, Disk, Handle},
     environment::Tasks,
 };
 use actor::{Command, Core, Head, Shared};
@@ -40,9 +40,9 @@ use engine::{Engine, Submission};
 use sha2::{Digest, Sha256};
 use solo::Solo;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use store::Store;
@@ -65,6 +65,10 @@ pub enum Error {
     Codec(#[from] codec::Error),
     #[error("reading the ledger failed: {0}")]
     Lost(#[from] workers::Lost),
+    #[error(
+        "the ledger's disk does not accept writes ({0}); send the transaction again when it does"
+    )]
+    Unwritable(String),
     #[error("the coordinator has stopped: {0}")]
     Stopped(String),
 }
@@ -86,8 +90,8 @@ pub struct Coordinator {
 /// An opened ledger and the engine that goes on with it.
 type Opened = (Arc<Store>, Head, Box<dyn Engine>);
 
-fn open(genesis: Genesis, key: SecretKey, disk: &dyn Disk) -> Result<Opened, Error> {
-    let database = disk.open(store::NAME)?;
+fn open(genesis: Genesis, key: SecretKey, disk: Arc<dyn Disk>) -> Result<Opened, Error> {
+    let database = Handle::open(disk, store::NAME)?;
     // The database library panics on some damage that it meets while reading.
     let read = AssertUnwindSafe(|| Store::open(database, genesis));
     let (store, state) = panic::catch_unwind(read).unwrap_or_else(|_| {
@@ -114,11 +118,11 @@ impl Coordinator {
         let Config { genesis, key, outgoing } = config;
         let network = genesis.network()?;
         let own = key.clone();
-        let opened = workers::run(workers.as_ref(), move || open(genesis, own, disk.as_ref()));
+        let opened = workers::run(workers.as_ref(), move || open(genesis, own, disk));
         let (store, first, engine) = opened.await??;
         tracing::info!(network = %network, height = first.state.height, "coordinator.start");
 
-        let shared = Arc::new(Shared { metrics: Metrics::default(), failure: OnceLock::new() });
+        let shared = Arc::new(Shared::new());
         shared.metrics.height.set(first.state.height);
         let (commands, inbox) = mpsc::channel(actor::MAX_COMMANDS);
         let height = watch::Sender::new(first.state.height);
@@ -133,8 +137,17 @@ impl Coordinator {
             store: Arc::downgrade(&store),
             workers: Arc::clone(&workers),
         };
-        let waiting = BTreeMap::new();
-        let core = Core { engine, store, head, height, outgoing, shared, waiting };
+        let core = Core {
+            engine,
+            store,
+            head,
+            height,
+            outgoing,
+            shared,
+            waiting: BTreeMap::new(),
+            commands: VecDeque::new(),
+            outputs: VecDeque::new(),
+        };
         tasks.spawn(actor::run(core, inbox, workers, tasks.stopping()));
         Ok(this)
     }
@@ -164,6 +177,12 @@ impl Coordinator {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.shared.failure.get().map(String::as_str)
+    }
+
+    /// Why the ledger's disk takes no block now, if it does not. It is tried again by itself.
+    #[must_use]
+    pub fn unwritable(&self) -> Option<String> {
+        self.shared.unwritable.borrow().clone()
     }
 
     /// Takes a message of another coordinator. Dropped when the queue is full: consensus allows for
@@ -250,6 +269,9 @@ impl Coordinator {
             Ok(transaction) => transaction,
             Err(reason) => return Ok(refuse(reason)),
         };
+        if let Some(reason) = self.unwritable() {
+            return Err(Error::Unwritable(reason));
+        }
         let (answer, answered) = oneshot::channel();
         let submission = Submission { id, transaction, size_bytes };
         match self.commands.try_send(Command::Submit { submission, answer }) {
@@ -257,20 +279,31 @@ impl Coordinator {
             Err(mpsc::error::TrySendError::Full(_)) => return Ok(refuse(Rejected::Busy)),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.stopped()),
         }
-        match tokio::time::timeout(SUBMIT_WAIT, answered).await {
-            Ok(Ok(receipt)) => Ok(Response::Submitted(receipt)),
-            Ok(Err(_)) => {
-                // The task lets go of its submitters first and says why it ended then.
-                self.commands.closed().await;
-                Err(self.stopped())
-            }
-            Err(_) => {
+        tokio::select! {
+            biased;
+            answered = answered => match answered {
+                Ok(receipt) => Ok(Response::Submitted(receipt)),
+                Err(_) => {
+                    // The task lets go of its submitters first and says why it ended then.
+                    self.commands.closed().await;
+                    Err(self.stopped())
+                }
+            },
+            reason = self.disk_fails() => Err(Error::Unwritable(reason)),
+            () = tokio::time::sleep(SUBMIT_WAIT) => {
                 let waited = SUBMIT_WAIT.as_secs();
                 let reason =
                     format!("no block took transaction {id} within {waited} s; send it again");
                 Ok(Response::Unavailable(reason))
             }
         }
+    }
+
+    /// Waits until the disk takes no block; gives the reason.
+    async fn disk_fails(&self) -> String {
+        let mut unwritable = self.shared.unwritable.subscribe();
+        let reason = unwritable.wait_for(Option::is_some).await;
+        reason.ok().and_then(|reason| reason.clone()).unwrap_or_default()
     }
 
     async fn blocks(&self, from: u64, limit: u16) -> Result<Response, Error> {

@@ -4,6 +4,7 @@
 //! checked as if a stranger had sent it. The store decides nothing.
 
 use super::engine::Decided;
+use crate::disk::Handle;
 use archipelag_protocol::{
     codec,
     genesis::Genesis,
@@ -12,8 +13,7 @@ use archipelag_protocol::{
     limits::{MAX_BLOCK_BYTES, MAX_GENESIS_BYTES},
     query::CertifiedBlock,
 };
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use std::sync::Arc;
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 /// The name under which a disk holds it.
@@ -44,7 +44,7 @@ pub enum Error {
     )]
     Corrupt { height: u64, reason: String },
     #[error(
-        "the ledger's disk failed: {0}; nothing was acknowledged that it does not hold; check the space left and the hardware, then start again"
+        "the ledger's disk failed: {0}; nothing was acknowledged that it does not hold; check the space left and the hardware"
     )]
     Failed(String),
     #[error(transparent)]
@@ -55,10 +55,12 @@ fn corrupt(height: u64, reason: impl ToString) -> Error {
     Error::Corrupt { height, reason: reason.to_string() }
 }
 
-fn failed(error: impl Into<redb::Error>) -> Error {
-    match error.into() {
-        redb::Error::Corrupted(reason) => corrupt(0, reason),
-        other => Error::Failed(other.to_string()),
+impl From<redb::Error> for Error {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Corrupted(reason) => corrupt(0, reason),
+            other => Self::Failed(other.to_string()),
+        }
     }
 }
 
@@ -83,7 +85,7 @@ pub fn follow(
 
 #[derive(Debug)]
 pub(crate) struct Store {
-    database: Arc<Database>,
+    database: Handle,
 }
 
 impl Store {
@@ -92,7 +94,7 @@ impl Store {
     ///
     /// # Errors
     /// When it belongs to another network, is corrupt, or the disk failed.
-    pub(crate) fn open(database: Arc<Database>, genesis: Genesis) -> Result<(Self, State), Error> {
+    pub(crate) fn open(database: Handle, genesis: Genesis) -> Result<(Self, State), Error> {
         let store = Self { database };
         store.check_network(&genesis)?;
         let first = State::genesis(genesis).map_err(|e| corrupt(0, e))?;
@@ -103,39 +105,41 @@ impl Store {
 
     fn check_network(&self, genesis: &Genesis) -> Result<(), Error> {
         let (bytes, expected) = (genesis.to_bytes()?, genesis.network()?);
-        let write = self.database.begin_write().map_err(failed)?;
-        {
-            let mut facts = write.open_table(FACTS).map_err(failed)?;
-            let found = facts.get(GENESIS).map_err(failed)?.map(|v| v.value().to_vec());
-            let blocks = write.open_table(BLOCKS).map_err(failed)?;
-            write.open_table(RECEIPTS).map_err(failed)?;
-            write.open_table(SNAPSHOTS).map_err(failed)?;
-            match found {
-                Some(found) if found == bytes => {}
-                Some(found) if found.len() <= MAX_GENESIS_BYTES => {
-                    let stored = Genesis::decode(&found).map_err(|e| corrupt(0, e))?;
-                    return Err(Error::OtherNetwork { stored: stored.network()?, expected });
-                }
-                Some(_) => return Err(corrupt(0, "the genesis document is too long")),
-                None if blocks.first().map_err(failed)?.is_some() => {
-                    return Err(corrupt(0, "there are blocks and no genesis document"));
-                }
-                None => {
-                    facts.insert(GENESIS, bytes.as_slice()).map_err(failed)?;
-                }
+        let (found, has_blocks) = self.database.with(|database| {
+            let write = database.begin_write()?;
+            write.open_table(RECEIPTS)?;
+            write.open_table(SNAPSHOTS)?;
+            let has_blocks = write.open_table(BLOCKS)?.first()?.is_some();
+            let mut facts = write.open_table(FACTS)?;
+            let found = facts.get(GENESIS)?.map(|v| v.value().to_vec());
+            if found.is_none() && !has_blocks {
+                facts.insert(GENESIS, bytes.as_slice())?;
             }
+            drop(facts);
+            write.commit()?;
+            Ok((found, has_blocks))
+        })?;
+        match found {
+            Some(found) if found == bytes => Ok(()),
+            Some(found) if found.len() <= MAX_GENESIS_BYTES => {
+                let stored = Genesis::decode(&found).map_err(|e| corrupt(0, e))?;
+                Err(Error::OtherNetwork { stored: stored.network()?, expected })
+            }
+            Some(_) => Err(corrupt(0, "the genesis document is too long")),
+            None if has_blocks => Err(corrupt(0, "there are blocks and no genesis document")),
+            None => Ok(()),
         }
-        write.commit().map_err(failed)
     }
 
     /// The newest snapshot below `height`, checked against its block; `first` when there is none.
     fn snapshot_before(&self, height: u64, first: State) -> Result<State, Error> {
-        let read = self.database.begin_read().map_err(failed)?;
-        let snapshots = read.open_table(SNAPSHOTS).map_err(failed)?;
-        let newest = snapshots.range(..height).map_err(failed)?.next_back();
-        let Some((at, bytes)) = newest.transpose().map_err(failed)? else { return Ok(first) };
-        let at = at.value();
-        let state = State::from_snapshot(bytes.value()).map_err(|e| corrupt(at, e))?;
+        let newest = self.database.with(|database| {
+            let snapshots = database.begin_read()?.open_table(SNAPSHOTS)?;
+            let newest = snapshots.range(..height)?.next_back().transpose()?;
+            Ok(newest.map(|(at, bytes)| (at.value(), bytes.value().to_vec())))
+        })?;
+        let Some((at, bytes)) = newest else { return Ok(first) };
+        let state = State::from_snapshot(&bytes).map_err(|e| corrupt(at, e))?;
         let Some(CertifiedBlock { block, certificate }) = self.block(at)? else {
             return Err(corrupt(at, "there is a snapshot and no block"));
         };
@@ -174,30 +178,50 @@ impl Store {
     }
 
     pub(crate) fn last_height(&self) -> Result<u64, Error> {
-        let read = self.database.begin_read().map_err(failed)?;
-        let blocks = read.open_table(BLOCKS).map_err(failed)?;
-        Ok(blocks.last().map_err(failed)?.map_or(0, |(height, _)| height.value()))
+        Ok(self.database.with(|database| {
+            let blocks = database.begin_read()?.open_table(BLOCKS)?;
+            Ok(blocks.last()?.map_or(0, |(height, _)| height.value()))
+        })?)
     }
 
     /// Makes a decided block durable, with its receipts, and now and then the state. When this
-    /// returns `Ok` the block survives a power cut.
+    /// returns `Ok` the block survives a power cut. May be called again after it failed, when the
+    /// block may be there already.
     pub(crate) fn commit(&self, decided: &Decided) -> Result<(), Error> {
         let height = decided.state.height;
         let block = codec::encode_loose("stored block", &decided.certified)?;
-        let write = self.database.begin_write().map_err(failed)?;
-        {
-            let mut blocks = write.open_table(BLOCKS).map_err(failed)?;
-            blocks.insert(height, block.as_slice()).map_err(failed)?;
-            let mut receipts = write.open_table(RECEIPTS).map_err(failed)?;
-            for receipt in &decided.receipts {
-                let bytes = codec::encode_loose("receipt", receipt)?;
-                receipts.insert(&receipt.transaction.0, bytes.as_slice()).map_err(failed)?;
+        let receipts = decided
+            .receipts
+            .iter()
+            .map(|receipt| Ok((receipt.transaction, codec::encode_loose("receipt", receipt)?)));
+        let receipts: Vec<_> = receipts.collect::<Result<_, Error>>()?;
+        let due = height.is_multiple_of(SNAPSHOT_EVERY);
+        let snapshot = due.then(|| decided.state.to_snapshot()).transpose()?;
+        let follows = self.database.with(|database| {
+            let write = database.begin_write()?;
+            {
+                let mut blocks = write.open_table(BLOCKS)?;
+                let last = blocks.last()?.map_or(0, |(height, _)| height.value());
+                if last != height && last.checked_add(1) != Some(height) {
+                    return Ok(false);
+                }
+                blocks.insert(height, block.as_slice())?;
+                let mut table = write.open_table(RECEIPTS)?;
+                for (transaction, receipt) in &receipts {
+                    table.insert(&transaction.0, receipt.as_slice())?;
+                }
             }
+            if let Some(snapshot) = &snapshot {
+                put_snapshot(&write, height, snapshot)?;
+            }
+            write.commit()?;
+            Ok(true)
+        })?;
+        match follows {
+            true => Ok(()),
+            // The file was replaced while the disk failed.
+            false => Err(corrupt(height, "the block before it is missing")),
         }
-        if height.is_multiple_of(SNAPSHOT_EVERY) {
-            put_snapshot(&write, &decided.state)?;
-        }
-        write.commit().map_err(failed)
     }
 
     /// Keeps `state`, the newest, so that the next opening replays nothing.
@@ -205,16 +229,20 @@ impl Store {
         if state.height == 0 {
             return Ok(());
         }
-        let write = self.database.begin_write().map_err(failed)?;
-        put_snapshot(&write, state)?;
-        write.commit().map_err(failed)
+        let bytes = state.to_snapshot()?;
+        Ok(self.database.with(|database| {
+            let write = database.begin_write()?;
+            put_snapshot(&write, state.height, &bytes)?;
+            Ok(write.commit()?)
+        })?)
     }
 
     pub(crate) fn block(&self, height: u64) -> Result<Option<CertifiedBlock>, Error> {
-        let read = self.database.begin_read().map_err(failed)?;
-        let blocks = read.open_table(BLOCKS).map_err(failed)?;
-        let Some(bytes) = blocks.get(height).map_err(failed)? else { return Ok(None) };
-        decode_block(height, bytes.value()).map(Some)
+        let bytes = self.database.with(|database| {
+            let blocks = database.begin_read()?.open_table(BLOCKS)?;
+            Ok(blocks.get(height)?.map(|bytes| bytes.value().to_vec()))
+        })?;
+        bytes.map(|bytes| decode_block(height, &bytes)).transpose()
     }
 
     /// The blocks from `from` on: at most `limit`, and no more than fit into `size_bytes`. Empty
@@ -225,27 +253,35 @@ impl Store {
         limit: usize,
         size_bytes: usize,
     ) -> Result<Option<Vec<CertifiedBlock>>, Error> {
-        let read = self.database.begin_read().map_err(failed)?;
-        let table = read.open_table(BLOCKS).map_err(failed)?;
-        let (mut blocks, mut room) = (Vec::new(), size_bytes);
-        for item in table.range(from..).map_err(failed)?.take(limit) {
-            let (height, bytes) = item.map_err(failed)?;
-            let Some(left) = room.checked_sub(bytes.value().len()) else {
-                return Ok(Some(blocks).filter(|b| !b.is_empty()));
-            };
-            room = left;
-            blocks.push(decode_block(height.value(), bytes.value())?);
-        }
-        Ok(Some(blocks))
+        let found = self.database.with(|database| {
+            let table = database.begin_read()?.open_table(BLOCKS)?;
+            let (mut found, mut room) = (Vec::new(), size_bytes);
+            for item in table.range(from..)?.take(limit) {
+                let (height, bytes) = item?;
+                let Some(left) = room.checked_sub(bytes.value().len()) else {
+                    return Ok(Some(found).filter(|b| !b.is_empty()));
+                };
+                room = left;
+                found.push((height.value(), bytes.value().to_vec()));
+            }
+            Ok(Some(found))
+        })?;
+        let decoded = |found: Vec<(u64, Vec<u8>)>| {
+            found.into_iter().map(|(height, bytes)| decode_block(height, &bytes)).collect()
+        };
+        found.map(decoded).transpose()
     }
 
     pub(crate) fn receipt(&self, transaction: TxId) -> Result<Option<TransactionReceipt>, Error> {
-        let read = self.database.begin_read().map_err(failed)?;
-        let receipts = read.open_table(RECEIPTS).map_err(failed)?;
-        let Some(bytes) = receipts.get(&transaction.0).map_err(failed)? else { return Ok(None) };
-        codec::decode_loose("receipt", MAX_RECEIPT_BYTES, bytes.value())
-            .map(Some)
-            .map_err(|e| corrupt(0, format!("receipt of transaction {transaction}: {e}")))
+        let bytes = self.database.with(|database| {
+            let receipts = database.begin_read()?.open_table(RECEIPTS)?;
+            Ok(receipts.get(&transaction.0)?.map(|bytes| bytes.value().to_vec()))
+        })?;
+        let decoded = |bytes: Vec<u8>| {
+            codec::decode_loose("receipt", MAX_RECEIPT_BYTES, &bytes)
+                .map_err(|e| corrupt(0, format!("receipt of transaction {transaction}: {e}")))
+        };
+        bytes.map(decoded).transpose()
     }
 
     /// Executes the chain again, at least from block `from` on (1 for all of it), and checks every
@@ -281,19 +317,19 @@ fn decode_block(height: u64, bytes: &[u8]) -> Result<CertifiedBlock, Error> {
         .map_err(|e| corrupt(height, e))
 }
 
-fn put_snapshot(write: &redb::WriteTransaction, state: &State) -> Result<(), Error> {
-    let bytes = state.to_snapshot()?;
-    let mut snapshots = write.open_table(SNAPSHOTS).map_err(failed)?;
-    snapshots.insert(state.height, bytes.as_slice()).map_err(failed)?;
-    let heights: Vec<u64> = snapshots
-        .iter()
-        .map_err(failed)?
-        .map(|item| item.map(|(height, _)| height.value()))
-        .collect::<Result<_, _>>()
-        .map_err(failed)?;
+fn put_snapshot(
+    write: &redb::WriteTransaction,
+    height: u64,
+    bytes: &[u8],
+) -> Result<(), redb::Error> {
+    let mut snapshots = write.open_table(SNAPSHOTS)?;
+    snapshots.insert(height, bytes)?;
+    let heights: Result<Vec<u64>, _> =
+        snapshots.iter()?.map(|item| item.map(|(height, _)| height.value())).collect();
+    let heights = heights?;
     let surplus = heights.len().saturating_sub(SNAPSHOTS_KEPT);
     for height in heights.into_iter().take(surplus) {
-        snapshots.remove(height).map_err(failed)?;
+        snapshots.remove(height)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! leaked key can't leave another behind.
 
 use crate::{
-    disk::{self, Disk},
+    disk::{self, Disk, Handle},
     mesh::now,
     services::lock,
 };
@@ -136,7 +136,7 @@ pub(super) struct Wanted {
 
 /// All keys of a node.
 pub(super) struct Keys {
-    database: Arc<Database>,
+    database: Handle,
     workers: Arc<dyn Workers>,
     keys: Mutex<BTreeMap<KeyId, Record>>,
 }
@@ -166,8 +166,8 @@ impl Keys {
         own: &str,
     ) -> Result<Self, OpenError> {
         let opened = workers::run(&*workers, move || {
-            let database = disk.open("keys")?;
-            let keys = load(&database)?;
+            let database = Handle::open(disk, "keys")?;
+            let keys = database.with(load)?;
             Ok::<_, OpenError>((database, keys))
         });
         let lost = |e: workers::Lost| redb::Error::Corrupted(e.to_string());
@@ -207,7 +207,7 @@ impl Keys {
         if stale && record.id != KeyId::OWN {
             let (database, used) = (self.database.clone(), record.clone());
             self.workers.spawn(Box::pin(async move {
-                if let Err(error) = put(&database, &used, false) {
+                if let Err(error) = database.with(|d| put(d, &used, false)) {
                     tracing::warn!(%error, "keys.used");
                 }
             }));
@@ -270,11 +270,11 @@ impl Keys {
             expires,
             last_used: None,
         };
-        let (database, stored) = (self.database.clone(), record.clone());
+        let stored = record.clone();
         if lock(&self.keys).len() >= MAX_KEYS {
             return Err(Error::Full);
         }
-        self.on_disk(move || put(&database, &stored, true)).await?;
+        self.on_disk(move |database| put(database, &stored, true)).await?;
         lock(&self.keys).insert(record.id, record.clone());
         Ok((record, secret))
     }
@@ -298,18 +298,19 @@ impl Keys {
             keys.retain(|key, _| !ids.contains(key));
             (ids, record)
         };
-        let database = self.database.clone();
-        self.on_disk(move || remove(&database, &revoked)).await?;
+        self.on_disk(move |database| remove(database, &revoked)).await?;
         Ok(record)
     }
 
     async fn on_disk(
         &self,
-        write: impl FnOnce() -> Result<(), redb::Error> + Send + 'static,
+        write: impl FnOnce(&Database) -> Result<(), redb::Error> + Send + 'static,
     ) -> Result<(), Error> {
         let store = |error: String| Error::Store(error);
-        let written =
-            workers::run(&*self.workers, write).await.map_err(|e| store(e.to_string()))?;
+        let database = self.database.clone();
+        let written = workers::run(&*self.workers, move || database.with(write))
+            .await
+            .map_err(|e| store(e.to_string()))?;
         written.map_err(|e| store(e.to_string()))
     }
 }

@@ -28,8 +28,12 @@ pub(super) async fn health() -> Json<Value> {
     Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-pub(super) async fn live() -> &'static str {
-    "ok\n"
+/// Fails only where nothing but a new start helps.
+pub(super) async fn live(State(gateway): State<Gateway>) -> (StatusCode, &'static str) {
+    match gateway.node.coordinator.as_ref().and_then(|coordinator| coordinator.failure()) {
+        None => (StatusCode::OK, "ok\n"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "the ledger has stopped\n"),
+    }
 }
 
 /// What has to hold for jobs to be taken, with the reason where it doesn't.
@@ -41,7 +45,11 @@ fn checks(gateway: &Gateway) -> [(&'static str, std::result::Result<(), String>)
         Err("the job store does not accept writes; check the disk".to_owned())
     };
     let ledger = match &node.coordinator {
-        Some(coordinator) => coordinator.failure().map_or(Ok(()), |why| Err(why.to_owned())),
+        Some(coordinator) => match (coordinator.failure(), coordinator.unwritable()) {
+            (Some(why), _) => Err(why.to_owned()),
+            (_, Some(why)) => Err(format!("its disk does not accept writes ({why})")),
+            (None, None) => Ok(()),
+        },
         None => {
             let validators = &node.mesh.genesis().validators;
             let reached =

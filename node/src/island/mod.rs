@@ -21,7 +21,7 @@ pub use config::{Config, Tighten};
 pub use metrics::Metrics;
 
 use crate::{
-    disk::{self, Disk},
+    disk::{self, Disk, Handle},
     environment::Tasks,
     mesh::now,
     services::{Bank, Cargos, Routes},
@@ -122,7 +122,7 @@ impl Island {
     pub fn start(
         config: Config,
         parts: Parts,
-        disk: &dyn Disk,
+        disk: Arc<dyn Disk>,
         workers: Arc<dyn Workers>,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
@@ -135,7 +135,7 @@ impl Island {
         capabilities.validate()?;
         let (network, started) = (genesis.network()?, now());
         let (stop, store_stop) = (tasks.stopping().child_token(), CancellationToken::new());
-        let database = disk.open("island")?;
+        let database = Handle::open(disk, "island")?;
         let (store, debts) = Store::open(database, workers, tasks, store_stop.clone(), started)?;
         let policy = genesis.policy.payment.clone();
         let payments = Arc::new(Payments::new(network, policy, bank.clone(), debts));

@@ -7,6 +7,7 @@
 
 use super::payments::{Debt, Payments};
 use crate::{
+    disk::Handle,
     environment::Tasks,
     write_behind::{Apply, WriteBehind},
 };
@@ -73,7 +74,7 @@ pub(super) struct Batch {
 
 #[derive(Clone, Debug)]
 pub(super) struct Store {
-    database: Arc<Database>,
+    database: Handle,
     workers: Arc<dyn Workers>,
     writes: WriteBehind<Change>,
     shared: Arc<Shared>,
@@ -93,17 +94,17 @@ impl Store {
     /// # Errors
     /// When the database can't be read or written.
     pub(super) fn open(
-        database: Arc<Database>,
+        database: Handle,
         workers: Arc<dyn Workers>,
         tasks: &Tasks,
         stop: CancellationToken,
         now: Timestamp,
     ) -> Result<(Self, BTreeMap<AccountId, Debt>), redb::Error> {
-        let (waiting, debts) = prepare(&database, now)?;
+        let (waiting, debts) = database.with(|database| prepare(database, now))?;
         let shared = Arc::new(Shared { waiting: AtomicU64::new(waiting), ..Shared::default() });
         let apply: Apply<Change> = {
             let (database, shared) = (database.clone(), shared.clone());
-            Arc::new(move |changes| write(&database, &shared, changes))
+            Arc::new(move |changes| database.with(|database| write(database, &shared, changes)))
         };
         let writes = WriteBehind::start("island", tasks, workers.clone(), apply, stop);
         Ok((Self { database, workers, writes, shared }, debts))
@@ -137,8 +138,8 @@ impl Store {
     /// The stored lanes of a hold. A store that can't be read has none.
     pub(super) async fn lanes(&self, hold: HoldId) -> Vec<(Lane, LaneRecord)> {
         let database = self.database.clone();
-        let read = workers::run(&*self.workers, move || read_lanes(&database, hold)).await;
-        match read {
+        let read = move || database.with(|database| read_lanes(database, hold));
+        match workers::run(&*self.workers, read).await {
             Ok(Ok(lanes)) => lanes,
             Ok(Err(error)) => {
                 tracing::error!(%hold, %error, "island.store: can't read lanes");
@@ -151,7 +152,8 @@ impl Store {
     /// The next receipts to settle, in the order of their lanes.
     pub(super) async fn batch(&self) -> Result<Batch, String> {
         let (database, shared) = (self.database.clone(), self.shared.clone());
-        workers::run(&*self.workers, move || read_batch(&database, &shared))
+        let read = move || database.with(|database| read_batch(database, &shared));
+        workers::run(&*self.workers, read)
             .await
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())

@@ -314,6 +314,7 @@ impl World {
             cargos: self.shelf.clone(),
             runtimes: vec![runtime.clone()],
         };
+        let disk = Arc::new(disk.clone());
         let island = Island::start(config, parts, disk, workers, &tasks).unwrap();
         island.serve(self.listen(node));
         // What its first advert will say, for tests that don't wait for it.
@@ -348,7 +349,7 @@ impl World {
     pub(super) fn consumer_on(&self, disk: &MemoryDisk, first_job: u8) -> ConsumerNode {
         let (tasks, workers) = tasks();
         let routes = Arc::new(self.view(100));
-        let genesis = self.genesis.clone();
+        let (genesis, disk) = (self.genesis.clone(), Arc::new(disk.clone()));
         let consumer =
             Consumer::start(routes, self.shelf.clone(), genesis, disk, workers, &tasks).unwrap();
         let next_job = first_job.into();

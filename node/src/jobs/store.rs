@@ -1,9 +1,6 @@
 //! The book's database: heads, inputs, outputs, events and idempotency keys of jobs.
 //!
 //! Reads run on the worker pool; writes come from [`super::writer`] alone, many in one commit.
-//!
-//! redb refuses everything after a read or write that failed, until the database is opened again:
-//! the store does that, so that a full disk that has room again needs no restart of the node.
 
 use super::{
     Error,
@@ -11,14 +8,11 @@ use super::{
     log,
     record::Head,
 };
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, Handle};
 use archipelag_protocol::{codec, id::JobId};
 use archipelag_runtimes::workers::{self, Workers};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use std::{
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::sync::Arc;
 
 type Table<K, V> = TableDefinition<'static, K, V>;
 const HEADS: Table<&[u8; 16], &[u8]> = TableDefinition::new("heads");
@@ -59,22 +53,10 @@ pub(super) struct Texts {
 /// Everything that the book holds in memory.
 pub(super) type Loaded = (Vec<Head>, Vec<(ClaimKey, Claim)>);
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Store {
-    shared: Arc<Shared>,
+    database: Handle,
     workers: Arc<dyn Workers>,
-}
-
-struct Shared {
-    disk: Arc<dyn Disk>,
-    /// `None` from a failure to the next use.
-    database: RwLock<Option<Arc<Database>>>,
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").finish_non_exhaustive()
-    }
 }
 
 fn event_key(job: JobId, first: u64) -> [u8; 24] {
@@ -90,17 +72,16 @@ impl Store {
         disk: Arc<dyn Disk>,
         workers: Arc<dyn Workers>,
     ) -> Result<Self, disk::Error> {
-        let database = RwLock::new(Some(disk.open(NAME)?));
-        Ok(Self { shared: Arc::new(Shared { disk, database }), workers })
+        Ok(Self { database: Handle::open(disk, NAME)?, workers })
     }
 
     async fn on_workers<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let shared = Arc::clone(&self.shared);
-        let result = workers::run(&*self.workers, move || shared.with(work)).await;
-        result.map_err(|_| Error::Stopping)?.map_err(Error::Store)
+        let database = self.database.clone();
+        let result = workers::run(&*self.workers, move || database.with(work)).await;
+        result.map_err(|_| Error::Stopping)?.map_err(|e| Error::Store(e.to_string()))
     }
 
     /// Applies all of `ops` in one durable commit, or none.
@@ -153,32 +134,6 @@ impl Store {
             Ok(log::split(u64::from_be_bytes(first), chunk.value(), from))
         })
         .await
-    }
-}
-
-impl Shared {
-    /// Blocks.
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, String> {
-        let mut database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
-            drop(database);
-            self.reopen()?;
-            database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        }
-        let result = work(database.as_ref().ok_or("it was just closed after a failure")?);
-        drop(database);
-        if matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
-            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
-        }
-        result.map_err(|e| e.to_string())
-    }
-
-    fn reopen(&self) -> Result<(), String> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
-            *database = Some(self.disk.open(NAME).map_err(|e| e.to_string())?);
-        }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The swarm's behaviours and their settings.
 
-use super::{Config, Protocol, codec::BytesCodec, streams};
+use super::{Config, Protocol, codec::BytesCodec, shares, streams};
 use archipelag_protocol::{
     id::NetworkId,
     limits::{MAX_ADVERT_BYTES, MAX_ENTRY_BYTES},
@@ -16,9 +16,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// How long a request may take; the ledger answers within 10 s.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Incoming connections that may be under way, not yet encrypted.
+const MAX_PENDING_INCOMING: u32 = 64;
+
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
+    shares: shares::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
@@ -71,7 +75,7 @@ impl Behaviour {
     ) -> anyhow::Result<Self> {
         let peer = key.public().to_peer_id();
         let limits = connection_limits::ConnectionLimits::default()
-            .with_max_pending_incoming(Some(64))
+            .with_max_pending_incoming(Some(MAX_PENDING_INCOMING))
             .with_max_pending_outgoing(Some(64))
             .with_max_established_per_peer(Some(4))
             .with_max_established_incoming(Some(config.max_connections))
@@ -92,6 +96,7 @@ impl Behaviour {
         );
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
+            shares: shares::Behaviour::new(MAX_PENDING_INCOMING, config.max_connections),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new()),

@@ -11,6 +11,7 @@ mod codec;
 pub mod identity;
 mod join;
 mod metrics;
+mod shares;
 mod state;
 mod streams;
 

@@ -2,146 +2,9 @@
 //! could not be made durable must not be acknowledged.
 
 use super::{Node, START, request, transfer};
-use crate::disk::{self, Disk};
+use crate::disk::flaky::FlakyDisk;
 use archipelag_protocol::query::{Request, Response};
-use redb::{Database, StorageBackend};
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
-/// One database in memory. What is written is lost in a power cut until it is synced.
-#[derive(Debug, Default)]
-struct Flaky(Mutex<Medium>);
-
-#[derive(Debug, Default)]
-struct Medium {
-    written: Vec<u8>,
-    synced: Vec<u8>,
-    /// Writes since the last sync, in order.
-    unsynced: Vec<(usize, Vec<u8>)>,
-    /// Counts power cuts: what was opened before the last one is dead.
-    boot: u64,
-    /// Writes and syncs until the disk breaks.
-    operations_left: Option<u64>,
-}
-
-impl Medium {
-    fn spend(&mut self) -> io::Result<()> {
-        match &mut self.operations_left {
-            Some(0) => Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Opened {
-    disk: Arc<Flaky>,
-    boot: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct FlakyDisk(Arc<Flaky>);
-
-impl FlakyDisk {
-    fn shared(&self) -> Arc<dyn Disk> {
-        Arc::new(self.clone())
-    }
-
-    /// Cuts the power: of the writes that were not synced only those survive that `keep` names.
-    fn cut(&self, mut keep: impl FnMut(usize) -> bool) {
-        let mut medium = self.0.0.lock().unwrap();
-        let mut bytes = std::mem::take(&mut medium.synced);
-        for (index, (at, data)) in std::mem::take(&mut medium.unsynced).into_iter().enumerate() {
-            if keep(index) {
-                let end = at + data.len();
-                bytes.resize(bytes.len().max(end), 0);
-                bytes[at..end].copy_from_slice(&data);
-            }
-        }
-        medium.written.clone_from(&bytes);
-        medium.synced = bytes;
-        medium.boot += 1;
-        medium.operations_left = None;
-    }
-
-    fn break_after(&self, operations: u64) {
-        self.0.0.lock().unwrap().operations_left = Some(operations);
-    }
-}
-
-impl Disk for FlakyDisk {
-    fn open(&self, _: &str) -> Result<Arc<Database>, disk::Error> {
-        let boot = self.0.0.lock().unwrap().boot;
-        let backend = Opened { disk: Arc::clone(&self.0), boot };
-        Database::builder()
-            .create_with_backend(backend)
-            .map(Arc::new)
-            .map_err(|e| disk::Error::Io { place: "the test's disk".into(), reason: e.to_string() })
-    }
-}
-
-impl Opened {
-    fn with<T>(&self, f: impl FnOnce(&mut Medium) -> io::Result<T>) -> io::Result<T> {
-        let mut medium = self.disk.0.lock().unwrap();
-        if medium.boot != self.boot {
-            return Err(io::Error::other("the power was cut"));
-        }
-        f(&mut medium)
-    }
-}
-
-impl StorageBackend for Opened {
-    fn len(&self) -> io::Result<u64> {
-        self.with(|m| Ok(m.written.len() as u64))
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let at = usize::try_from(offset).unwrap();
-        self.with(|m| {
-            out.copy_from_slice(
-                m.written.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?,
-            );
-            Ok(())
-        })
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let len = usize::try_from(len).unwrap();
-        // The size of a file is metadata, which a journal keeps in order.
-        self.with(|m| {
-            m.written.resize(len, 0);
-            m.synced.resize(len, 0);
-            Ok(())
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.with(|m| {
-            m.spend()?;
-            for (at, data) in std::mem::take(&mut m.unsynced) {
-                m.synced[at..at + data.len()].copy_from_slice(&data);
-            }
-            Ok(())
-        })
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let at = usize::try_from(offset).unwrap();
-        self.with(|m| {
-            m.spend()?;
-            let out = m.written.get_mut(at..at + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-            out.copy_from_slice(data);
-            m.unsynced.push((at, data.to_vec()));
-            Ok(())
-        })
-    }
-}
+use std::time::Duration;
 
 /// Which unsynced writes survive: none, all, and mixtures.
 fn survivors(round: u64) -> impl FnMut(usize) -> bool {
@@ -168,7 +31,7 @@ fn what_was_acknowledged_survives_power_cuts() {
             assert_eq!(receipt.outcome, Ok(()));
             receipts.push(receipt);
         }
-        disk.cut(survivors(round));
+        disk.cut_power(survivors(round));
         drop(node);
     }
     let node = Node::start(&disk.shared()).unwrap();
@@ -179,39 +42,39 @@ fn what_was_acknowledged_survives_power_cuts() {
     assert_eq!(node.balance(1), START.micro() + 10 * receipts.len() as u64);
 }
 
+/// Transfers until the disk fails; gives how many were acknowledged, and whether it failed.
+fn transfer_until_failure(node: &Node) -> (u64, bool) {
+    for nonce in 1..6 {
+        match node.ask(request(&transfer(0, nonce, 1, 10))) {
+            Response::Submitted(receipt) => assert_eq!(receipt.outcome, Ok(())),
+            Response::Unavailable(reason) => {
+                assert!(reason.contains("the ledger's disk does not accept writes"), "{reason}");
+                assert!(reason.contains("no space left"), "{reason}");
+                return (nonce, true);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    (6, false)
+}
+
 /// Breaks the disk after each possible number of operations, then cuts the power.
 #[test]
-fn a_failing_disk_stops_the_coordinator_before_it_acknowledges() {
-    let mut stopped = 0;
+fn a_failing_disk_holds_the_ledger_up_before_it_acknowledges() {
+    let mut failures = 0;
     for operations in 0..60 {
         let disk = FlakyDisk::default();
         let node = Node::start(&disk.shared()).unwrap();
         node.submit(&transfer(0, 0, 1, 10));
         disk.break_after(operations);
-        let mut acknowledged = 1;
-        for nonce in 1..6 {
-            match node.ask(request(&transfer(0, nonce, 1, 10))) {
-                Response::Submitted(receipt) => {
-                    assert_eq!(receipt.outcome, Ok(()));
-                    acknowledged = nonce + 1;
-                }
-                Response::Unavailable(reason) => {
-                    assert!(reason.contains("the ledger's disk failed"), "{reason}");
-                    assert_eq!(
-                        Some(reason.as_str()).map(|r| r.contains("no space left")),
-                        Some(true)
-                    );
-                    stopped += 1;
-                    break;
-                }
-                other => panic!("{other:?}"),
-            }
+        let (acknowledged, failed) = transfer_until_failure(&node);
+        if failed {
+            failures += 1;
+            // It answers with what is durable.
+            let Response::Status(status) = node.ask(Request::Status) else { panic!("no status") };
+            assert_eq!(status.height, acknowledged);
         }
-        if node.coordinator.failure().is_some() {
-            // It stays stopped, for reads as well.
-            assert!(matches!(node.ask(Request::Status), Response::Unavailable(_)));
-        }
-        disk.cut(survivors(operations));
+        disk.cut_power(survivors(operations));
         drop(node);
         let node = Node::start(&disk.shared()).unwrap();
         let height = node.coordinator.state().height;
@@ -221,7 +84,66 @@ fn a_failing_disk_stops_the_coordinator_before_it_acknowledges() {
         node.coordinator.state().check_conservation().unwrap();
         assert_eq!(node.submit(&transfer(0, height, 1, 10)).outcome, Ok(()));
     }
-    assert!(stopped > 5, "the disk failed only {stopped} times");
+    assert!(failures > 5, "the disk failed only {failures} times");
+}
+
+/// Waits for something that the coordinator's task does.
+fn wait_until(node: &Node, what: impl Fn() -> bool) {
+    node.run(async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+#[test]
+fn the_ledger_goes_on_by_itself_when_its_disk_works_again() {
+    let fail_and_mend = |operations| {
+        let disk = FlakyDisk::default();
+        let node = Node::start(&disk.shared()).unwrap();
+        node.submit(&transfer(0, 0, 1, 10));
+        disk.break_after(operations);
+        let (acknowledged, failed) = transfer_until_failure(&node);
+        assert!(failed, "{operations}: the disk did not fail");
+        // What comes meanwhile is refused at once, and is nowhere later.
+        let refused = node.ask(request(&transfer(2, 0, 1, 10)));
+        assert!(matches!(refused, Response::Unavailable(_)), "{refused:?}");
+
+        disk.mend();
+        wait_until(&node, || node.coordinator.unwritable().is_none());
+        assert_eq!(node.coordinator.failure(), None);
+        // The block that was held up, with the transfer that was in it.
+        assert_eq!(node.coordinator.state().height, acknowledged + 1);
+        for nonce in 0..10 {
+            assert_eq!(node.submit(&transfer(0, nonce, 1, 10)).height, nonce + 1);
+        }
+        assert_eq!(node.balance(1), START.micro() + 100);
+        assert_eq!(node.verify(1).unwrap().len(), 10);
+        let root = node.root();
+        disk.cut_power(survivors(operations));
+        drop(node);
+        assert_eq!(Node::start(&disk.shared()).unwrap().root(), root);
+    };
+    // Together: each waits for its next attempt.
+    std::thread::scope(|threads| {
+        for operations in 0..16 {
+            threads.spawn(move || fail_and_mend(operations));
+        }
+    });
+}
+
+/// A full disk tempts to move the ledger away: its end must not be written into an empty file.
+#[test]
+fn a_ledger_that_was_moved_away_while_its_disk_failed_is_not_begun_anew() {
+    let disk = FlakyDisk::default();
+    let node = Node::start(&disk.shared()).unwrap();
+    node.submit(&transfer(0, 0, 1, 10));
+    disk.break_after(0);
+    assert_eq!(transfer_until_failure(&node), (1, true));
+    disk.replace_with_an_empty_one();
+    wait_until(&node, || node.coordinator.failure().is_some());
+    let why = node.coordinator.failure().unwrap();
+    assert!(why.contains("the block before it is missing"), "{why}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{
     store,
 };
 use crate::{
-    disk::{Disk, FileDisk, MemoryDisk},
+    disk::{Disk, FileDisk, Handle, MemoryDisk},
     environment::{Executor, InlineWorkers, PoolWorkers, Tasks, TokioExecutor},
 };
 use archipelag_protocol::{
@@ -464,8 +464,8 @@ impl Engine for Echo {
 #[test]
 fn messages_of_peers_reach_the_engine_and_its_answers_go_out() {
     use super::actor::{Command, Core, Head, Shared};
-    let (opened, state) =
-        store::Store::open(MemoryDisk::new().open(store::NAME).unwrap(), genesis()).unwrap();
+    let database = Handle::open(Arc::new(MemoryDisk::new()), store::NAME).unwrap();
+    let (opened, state) = store::Store::open(database, genesis()).unwrap();
     let root = state.root().unwrap();
     let (outgoing, mut sent) = tokio::sync::mpsc::channel(3);
     let mut core = Core {
@@ -474,11 +474,10 @@ fn messages_of_peers_reach_the_engine_and_its_answers_go_out() {
         head: tokio::sync::watch::Sender::new(Arc::new(Head { state: Arc::new(state), root })),
         height: tokio::sync::watch::Sender::new(0),
         outgoing: Some(outgoing),
-        shared: Arc::new(Shared {
-            metrics: super::Metrics::default(),
-            failure: Default::default(),
-        }),
+        shared: Arc::new(Shared::new()),
         waiting: Default::default(),
+        commands: Default::default(),
+        outputs: Default::default(),
     };
     let from = NodeId([3; 32]);
     let say = |text: &str| Command::Peer { from, message: text.into() };

@@ -1,6 +1,7 @@
 //! Restarts, power cuts, and a disk that fails.
 
-use super::{flaky::FlakyDisk, *};
+use super::*;
+use crate::disk::flaky::FlakyDisk;
 
 #[tokio::test]
 async fn finished_jobs_outlive_the_node_byte_for_byte() {
@@ -85,14 +86,14 @@ async fn a_job_that_will_not_end_does_not_hold_up_the_stop() {
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_power_cut() {
     let disk = FlakyDisk::default();
-    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let mut world = World::on(disk.shared(), Config::default()).await;
     let ended = world.complete(job_of(ALICE), "kept").await;
     let lines = world.lines(ALICE, ended).await;
     for submission in [job_of(ALICE), keyed(ALICE, "k", 1)] {
         let (job, _cargo) = world.start(submission).await;
-        disk.cut_power();
+        disk.cut_power(|_| false);
         world.kill().await;
-        world = World::on(Arc::new(disk.clone()), Config::default()).await;
+        world = World::on(disk.shared(), Config::default()).await;
         let found = world.get(ALICE, job.head.id).await;
         assert_eq!(found.input.as_deref(), Some(r#"{"prompt":"hi"}"#));
         assert_lost(&found, &world.lines(ALICE, job.head.id).await);
@@ -100,9 +101,9 @@ async fn what_was_acknowledged_survives_a_power_cut() {
     // What was settled so is written down: the next start finds it ended.
     let (job, existed) = soon(world.book.submit(keyed(ALICE, "k", 1))).await.unwrap();
     assert!(existed);
-    disk.cut_power();
+    disk.cut_power(|_| false);
     world.kill().await;
-    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let mut world = World::on(disk.shared(), Config::default()).await;
     assert_eq!(world.get(ALICE, job.head.id).await.head, job.head);
     assert_eq!(world.lines(ALICE, ended).await, lines);
     assert_eq!(world.get(ALICE, ended).await.output.as_deref(), Some("kept"));
@@ -117,15 +118,15 @@ async fn what_was_acknowledged_survives_a_power_cut() {
 #[tokio::test]
 async fn an_end_that_was_seen_survives_a_power_cut() {
     let disk = FlakyDisk::default();
-    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let mut world = World::on(disk.shared(), Config::default()).await;
     let (job, cargo) = world.start(job_of(ALICE)).await;
     let events = world.book.events(ALICE, job.head.id, 0).unwrap();
     cargo.token("x").await;
     cargo.end(Verdict::Completed).await;
     let seen: Vec<_> = read(events).await.into_iter().map(|event| event.1).collect();
-    disk.cut_power();
+    disk.cut_power(|_| false);
     world.kill().await;
-    let world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let world = World::on(disk.shared(), Config::default()).await;
     assert_eq!(world.lines(ALICE, job.head.id).await, seen);
     assert_eq!(world.get(ALICE, job.head.id).await.head.status, Status::Completed);
 }
@@ -135,15 +136,15 @@ async fn an_end_that_was_seen_survives_a_power_cut() {
 #[tokio::test]
 async fn a_key_never_lets_a_job_run_twice() {
     let disk = FlakyDisk::default();
-    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let mut world = World::on(disk.shared(), Config::default()).await;
     let book = world.book.clone();
     let client = tokio::spawn(async move { book.submit(keyed(ALICE, "k", 1)).await });
     let asked = world.asked().await;
-    disk.cut_power();
+    disk.cut_power(|_| false);
     client.abort();
     let _left = client.await;
     world.kill().await;
-    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let mut world = World::on(disk.shared(), Config::default()).await;
     let (job, existed) = soon(world.book.submit(keyed(ALICE, "k", 1))).await.unwrap();
     assert!(existed && job.head.id == asked.id);
     assert_lost(&job, &world.lines(ALICE, job.head.id).await);
@@ -163,12 +164,12 @@ async fn healthy(world: &World) {
 #[tokio::test]
 async fn a_disk_that_fails_and_works_again() {
     let disk = FlakyDisk::default();
-    let mut world = World::on(Arc::new(disk.clone()), Config::default()).await;
+    let mut world = World::on(disk.shared(), Config::default()).await;
     let before = world.complete(job_of(ALICE), "before").await;
     let (running, cargo) = world.start(job_of(ALICE)).await;
     assert!(world.book.is_healthy());
 
-    disk.fail(true);
+    disk.break_after(0);
     let refused = world.refusal(keyed(ALICE, "k", 1)).await;
     assert!(matches!(refused, Error::Store(_)), "{refused:?}");
     assert!(refused.to_string().contains("no space left"), "{refused}");
@@ -190,7 +191,7 @@ async fn a_disk_that_fails_and_works_again() {
     assert_eq!((job.head.status, job.output.as_deref()), (Status::Completed, Some("during")));
     assert!(!world.book.is_healthy());
 
-    disk.fail(false);
+    disk.mend();
     // By itself: nobody sends jobs to a node that is not ready.
     healthy(&world).await;
     assert_eq!(world.get(ALICE, before).await.output.as_deref(), Some("before"));
@@ -198,7 +199,7 @@ async fn a_disk_that_fails_and_works_again() {
     let after = world.complete(keyed(ALICE, "k", 2), "after").await;
     assert_eq!(world.total(ALICE).await, 3);
     world.stop().await;
-    let world = World::on(Arc::new(disk), Config::default()).await;
+    let world = World::on(disk.shared(), Config::default()).await;
     for (id, output) in [(before, "before"), (after, "after")] {
         assert_eq!(world.get(ALICE, id).await.output.as_deref(), Some(output));
     }

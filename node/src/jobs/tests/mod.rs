@@ -2,7 +2,6 @@
 
 mod bounds;
 mod disk;
-mod flaky;
 mod life;
 mod repeat;
 
