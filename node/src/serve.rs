@@ -1,7 +1,11 @@
 //! Answers HTTP connections with the gateway, until the node stops.
 //!
-//! Connections are counted and their headers timed, so that slow or many clients cost a bounded
-//! amount. Handlers bound everything else.
+//! Connections are bounded in number, each client's too, and none waits for its client for long: for
+//! a request, or to read what is sent to it. So slow or many clients cost a bounded amount and keep
+//! out nobody but themselves. Handlers bound everything else.
+
+mod io;
+mod places;
 
 use crate::{
     config,
@@ -12,23 +16,53 @@ use crate::{
 };
 use anyhow::Context as _;
 use archipelag_runtimes::workers::Workers;
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+};
+use hyper::{
+    Request, Response,
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
+use io::Io;
+use places::{Busy, Place, Places};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at a time; more wait in the operating system's queue.
-const MAX_CONNECTIONS: usize = 512;
-/// How long headers may take to come, and how long a connection may wait for its next request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// What clients may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at a time.
+    connections: usize,
+    /// Connections of one client address at a time. Half of all: on loopback, where everybody has
+    /// the same, that is still many.
+    share: usize,
+    /// How long a request's headers may take to come, from when the connection is there or from the
+    /// end of the answer before.
+    request: Duration,
+    /// How long a client may read nothing of what is sent to it.
+    unread: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connections: 512,
+    share: 256,
+    request: Duration::from_secs(10),
+    unread: Duration::from_secs(20),
+};
 const BUFFER_BYTES: usize = 64 << 10;
 /// How long answers that are under way may go on when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -55,29 +89,26 @@ pub async fn start(
     let address = listener.local_addr()?;
     let tasks = node.tasks.clone();
     let router = gateway::router(Gateway::open(settings, node, own, disk, workers).await?);
-    tasks.spawn(accept(listener, router, tasks.clone()));
+    tasks.spawn(accept(listener, router, tasks.clone(), LIMITS));
     Ok(address)
 }
 
-async fn accept(listener: TcpListener, router: Router, tasks: Tasks) {
-    let (room, stop) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), tasks.stopping());
-    let next = async || {
-        let place = room.clone().acquire_owned().await;
-        let accepted = listener.accept().await;
-        (place, accepted)
-    };
+async fn accept(listener: TcpListener, router: Router, tasks: Tasks, limits: Limits) {
+    let places = Arc::new(Places::new(limits.connections, limits.share));
+    let stop = tasks.stopping();
     loop {
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            next = next() => next,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
+                let Some(place) = places.take(address.ip()) else {
+                    tracing::debug!(%address, "serve.full");
+                    continue;
+                };
                 let (router, stop) = (router.clone(), stop.clone());
-                tasks.spawn(async move {
-                    let _place = place;
-                    connection(stream, router, stop).await;
-                });
+                tasks.spawn(connection(stream, place, router, stop, limits));
             }
             Err(error) => {
                 tracing::warn!(%error, "serve.accept");
@@ -87,17 +118,61 @@ async fn accept(listener: TcpListener, router: Router, tasks: Tasks) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+/// The body of an answer; its connection is busy until all of it is written.
+#[derive(Debug)]
+struct Answer {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    place: Place,
+    router: Router,
+    stop: CancellationToken,
+    limits: Limits,
+) {
     // Events are small and wanted at once. A socket that can't be told so works too.
     let _slower = stream.set_nodelay(true);
+    let (place, router) = (Arc::new(place), TowerToHyperService::new(router));
+    let given_up = place.given_up();
+    let io = Io::new(stream, place.clone(), limits.unread);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (busy, answer) = (place.busy(), router.call(request));
+        async move {
+            let answer: Response<Body> = answer.await?;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| Answer { body, _busy: busy }))
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(limits.request)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(io), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = given_up.cancelled() => Ok(()),
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             // Streams of jobs that will not end are cut off: their clients come back and resume.
@@ -108,3 +183,6 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
         tracing::debug!(%error, "serve.connection");
     }
 }
+
+#[cfg(test)]
+mod tests;

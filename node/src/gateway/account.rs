@@ -3,16 +3,12 @@
 use super::{
     Gateway,
     auth::{Reader, Writer},
-    body::{Bounded, Json},
+    body::{Bounded, Json, Path},
     error::{Error, Result},
     keys::{self, KeyId, Record, Scope, Wanted},
 };
 use crate::{clock::Moment, jobs::credits};
-use axum::{
-    Json as Answer,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json as Answer, extract::State, http::StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -98,7 +94,7 @@ pub(super) async fn create_key(
 pub(super) async fn revoke_key(
     State(gateway): State<Gateway>,
     Writer(caller): Writer,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<Answer<Value>> {
     let unknown = || Error::not_found("no key that this key may revoke has this id");
     let id: KeyId = id.parse().map_err(|()| unknown())?;

@@ -4,14 +4,12 @@
 
 use super::{
     Gateway,
+    body::only,
     error::{Error, Result},
     keys::{KeyId, Record, Scope},
 };
 use archipelag_protocol::id::AccountId;
-use axum::{
-    extract::FromRequestParts,
-    http::{header, request::Parts},
-};
+use axum::{extract::FromRequestParts, http::request::Parts};
 use tokio::time::Instant;
 
 /// A request with a key that counts.
@@ -37,7 +35,7 @@ pub(super) struct Owner;
 fn secret(parts: &Parts) -> Result<&str> {
     let missing =
         || Error::unauthorized("send `Authorization: Bearer ak_…`; `archipelag up` prints a key");
-    let value = parts.headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+    let value = only(&parts.headers, "Authorization")?.ok_or_else(missing)?;
     let (scheme, secret) =
         value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(missing)?;
     if !scheme.eq_ignore_ascii_case("bearer") {

@@ -3,6 +3,7 @@
 use super::{
     Gateway,
     auth::Reader,
+    body::Path,
     error::{Error, Result},
 };
 use crate::{
@@ -10,10 +11,7 @@ use crate::{
     mesh::{SeenIsland, now},
 };
 use archipelag_protocol::{id::NodeId, ledger::IslandStanding};
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
 pub(super) async fn list(State(gateway): State<Gateway>, Reader(_): Reader) -> Json<Value> {
@@ -39,7 +37,7 @@ async fn find(gateway: &Gateway, id: &str) -> Result<(SeenIsland, IslandStanding
 pub(super) async fn show(
     State(gateway): State<Gateway>,
     Reader(_): Reader,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<Json<Value>> {
     let (seen, standing) = find(&gateway, &id).await?;
     Ok(Json(json!({ "data": api::island(&seen, Some(standing), now()) })))
@@ -48,7 +46,7 @@ pub(super) async fn show(
 pub(super) async fn karma(
     State(gateway): State<Gateway>,
     Reader(_): Reader,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<Json<Value>> {
     let (seen, standing) = find(&gateway, &id).await?;
     let karma = json!({

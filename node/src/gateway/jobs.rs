@@ -3,7 +3,7 @@
 use super::{
     Gateway,
     auth::{Reader, Writer},
-    body::{Bounded, Json, Params},
+    body::{Bounded, Json, Params, Path, only},
     error::{Error, Result},
 };
 use crate::{
@@ -20,7 +20,7 @@ use archipelag_protocol::{
     pricing::Price,
 };
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -108,7 +108,7 @@ fn percent(bid: &serde_json::Number, price: &Price) -> Result<u16> {
 }
 
 fn idempotency(headers: &HeaderMap, body: &[u8]) -> Result<Option<(String, [u8; 32])>> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let Some(key) = only(headers, "Idempotency-Key")? else { return Ok(None) };
     let key = key.to_str().ok().filter(|key| (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len()));
     let key = key.ok_or_else(|| {
         let limit = MAX_IDEMPOTENCY_KEY_BYTES;
@@ -211,25 +211,19 @@ impl From<Job> for Shown {
     }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Page {
-    limit: Option<usize>,
-    #[serde(default)]
-    offset: usize,
-}
-
 pub(super) async fn list(
     State(gateway): State<Gateway>,
     Reader(caller): Reader,
-    Params(page): Params<Page>,
+    params: Params,
 ) -> Result<axum::Json<Value>> {
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
+    let limit = params.number("limit")?.unwrap_or(DEFAULT_LIMIT);
+    let offset = params.number("offset")?.unwrap_or_default();
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Error::field("limit", format!("{limit}, must be 1 to {MAX_LIMIT}")));
     }
-    let (jobs, total) = gateway.jobs.list(caller.account, limit, page.offset).await?;
+    let (jobs, total) = gateway.jobs.list(caller.account, limit, offset).await?;
     let jobs: Vec<Shown> = jobs.into_iter().map(Shown::from).collect();
-    let meta = json!({ "total": total, "limit": limit, "offset": page.offset });
+    let meta = json!({ "total": total, "limit": limit, "offset": offset });
     Ok(axum::Json(json!({ "data": jobs, "meta": meta })))
 }
 
@@ -245,7 +239,7 @@ pub(super) fn unknown() -> Error {
 pub(super) async fn show(
     State(gateway): State<Gateway>,
     Reader(caller): Reader,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<axum::Json<Value>> {
     let job = gateway.jobs.get(caller.account, job_id(&id)?).await?.ok_or_else(unknown)?;
     Ok(axum::Json(json!({ "data": Shown::from(job) })))
@@ -254,7 +248,7 @@ pub(super) async fn show(
 pub(super) async fn output(
     State(gateway): State<Gateway>,
     Reader(caller): Reader,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<axum::Json<Value>> {
     let job = gateway.jobs.get(caller.account, job_id(&id)?).await?.ok_or_else(unknown)?;
     if !job.head.status.is_final() {
@@ -268,7 +262,7 @@ pub(super) async fn output(
 pub(super) async fn cancel(
     State(gateway): State<Gateway>,
     Writer(caller): Writer,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<axum::Json<Value>> {
     let job = gateway.jobs.cancel(caller.account, job_id(&id)?).await?.ok_or_else(unknown)?;
     Ok(axum::Json(json!({ "data": Shown::from(job) })))

@@ -14,6 +14,7 @@ mod jobs;
 mod keys;
 mod limiter;
 mod operator;
+mod plain;
 mod probes;
 mod stream;
 mod workloads;

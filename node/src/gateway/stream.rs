@@ -7,18 +7,19 @@
 use super::{
     Gateway,
     auth::Reader,
+    body::{Path, only},
     error::{Error, Result},
     jobs::{job_id, unknown},
 };
 use crate::jobs::Events;
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use std::{fmt::Write as _, time::Duration};
 
 /// A comment so often keeps proxies from taking a quiet stream for a dead one.
@@ -26,7 +27,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The number of the first event that is wanted.
 fn first(headers: &HeaderMap) -> Result<u64> {
-    let Some(last) = headers.get("last-event-id") else { return Ok(0) };
+    let Some(last) = only(headers, "Last-Event-ID")? else { return Ok(0) };
     let last = last.to_str().ok().and_then(|last| last.parse::<u64>().ok());
     let next = last.and_then(|last| last.checked_add(1));
     next.ok_or_else(|| Error::field("Last-Event-ID", "the `id` of an event of this stream"))
@@ -49,7 +50,7 @@ async fn chunk(events: &mut Events) -> std::result::Result<Option<Bytes>, crate:
 pub(super) async fn stream(
     State(gateway): State<Gateway>,
     Reader(caller): Reader,
-    Path(id): Path<String>,
+    Path(id): Path,
     headers: HeaderMap,
 ) -> Result<Response> {
     let from = first(&headers)?;
@@ -58,5 +59,7 @@ pub(super) async fn stream(
         Ok::<_, crate::jobs::Error>(chunk(&mut events).await?.map(|chunk| (chunk, events)))
     });
     let kind = [(header::CONTENT_TYPE, "text/event-stream")];
-    Ok((kind, Body::from_stream(chunks)).into_response())
+    // Who reads with a key reads for as long as it counts.
+    let over = async move { gateway.keys.over(caller.key.id).await };
+    Ok((kind, Body::from_stream(chunks.take_until(over))).into_response())
 }

@@ -3,14 +3,12 @@
 use super::{
     Gateway,
     auth::Reader,
+    body::Path,
     error::{Error, Result},
 };
 use crate::api;
 use archipelag_protocol::{limits::MAX_PAGE, manifest::check_slug};
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
 /// Pages of the catalog that one answer holds.
@@ -39,7 +37,7 @@ pub(super) async fn list(State(gateway): State<Gateway>, Reader(_): Reader) -> R
 pub(super) async fn show(
     State(gateway): State<Gateway>,
     Reader(_): Reader,
-    Path(slug): Path<String>,
+    Path(slug): Path,
 ) -> Result<Json<Value>> {
     if check_slug(&slug).is_err() {
         return Err(Error::not_found("no workload has such a slug"));
