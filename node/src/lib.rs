@@ -27,6 +27,7 @@ pub mod ledger;
 pub mod mesh;
 pub mod metrics;
 pub mod node;
+mod origin;
 pub mod project;
 pub mod serve;
 pub mod services;

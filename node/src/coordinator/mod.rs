@@ -66,7 +66,7 @@ pub enum Error {
     #[error("reading the ledger failed: {0}")]
     Lost(#[from] workers::Lost),
     #[error(
-        "the ledger's disk does not accept writes ({0}); send the transaction again when it does"
+        "the ledger's disk does not accept writes ({0}); what was sent may still be carried out when it does: look before you send it again"
     )]
     Unwritable(String),
     #[error("the coordinator has stopped: {0}")]
@@ -292,8 +292,9 @@ impl Coordinator {
             reason = self.disk_fails() => Err(Error::Unwritable(reason)),
             () = tokio::time::sleep(SUBMIT_WAIT) => {
                 let waited = SUBMIT_WAIT.as_secs();
-                let reason =
-                    format!("no block took transaction {id} within {waited} s; send it again");
+                let reason = format!(
+                    "no block took transaction {id} within {waited} s; one may still: look before you send it again"
+                );
                 Ok(Response::Unavailable(reason))
             }
         }

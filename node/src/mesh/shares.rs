@@ -1,10 +1,9 @@
 //! What one address may take of the places for incoming connections, so that whoever has one
 //! address can't keep everybody else out: by connecting and saying nothing, or by many identities.
 //!
-//! An IPv4 address counts by itself, an IPv6 address by its /64, which is what one household or
-//! machine gets. Many honest nodes may share one. A connection without an address (within a process)
-//! is not counted.
+//! Many honest nodes may share an address. A connection without one (within a process) is not counted.
 
+use crate::origin::origin;
 use libp2p::{
     Multiaddr, PeerId,
     core::{ConnectedPoint, Endpoint, transport::PortUse},
@@ -18,7 +17,7 @@ use libp2p::{
 use std::{
     collections::HashMap,
     convert::Infallible,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     task::{Context, Poll},
 };
 use thiserror::Error;
@@ -77,17 +76,13 @@ impl Behaviour {
     }
 }
 
-/// Whom an address counts for.
-fn origin(address: &Multiaddr) -> Option<IpAddr> {
-    let ip = match address.iter().next()? {
-        Protocol::Ip4(ip) => IpAddr::V4(ip),
-        Protocol::Ip6(ip) => IpAddr::V6(ip).to_canonical(),
-        _ => return None,
-    };
-    Some(match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
-    })
+/// Whom a connection counts for.
+fn origin_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(origin(ip.into())),
+        Protocol::Ip6(ip) => Some(origin(ip.into())),
+        _ => None,
+    }
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -100,7 +95,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let origin = origin(remote);
+        let origin = origin_of(remote);
         self.pending.check(origin)?;
         self.pending.take(connection, origin);
         Ok(())
@@ -114,7 +109,7 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending.taken.remove(&connection);
-        self.established.check(origin(remote))?;
+        self.established.check(origin_of(remote))?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -136,7 +131,7 @@ impl NetworkBehaviour for Behaviour {
                 connection_id,
                 endpoint: ConnectedPoint::Listener { send_back_addr, .. },
                 ..
-            }) => self.established.take(connection_id, origin(send_back_addr)),
+            }) => self.established.take(connection_id, origin_of(send_back_addr)),
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
                 self.established.taken.remove(&connection_id);
             }

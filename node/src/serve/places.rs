@@ -1,9 +1,9 @@
 //! Which connections are kept when there are too many: a bounded number, a bounded share of it for
 //! one client address, and of these first those that don't wait for their client.
 
-use crate::services::lock;
+use crate::{origin::origin, services::lock};
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex},
 };
 use tokio::time::Instant;
@@ -52,14 +52,6 @@ impl Drop for Busy {
     }
 }
 
-/// Who holds one IPv6 address holds the whole /64.
-fn client(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 impl Places {
     pub(super) fn new(most: usize, share: usize) -> Self {
         Self { most, share, taken: Mutex::default() }
@@ -72,7 +64,7 @@ impl Places {
     /// there is no place. So silent connections, however many, never keep others out; a client's
     /// requests keep out its own at most.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let client = client(address);
+        let client = origin(address);
         let mut taken = lock(&self.taken);
         let own = taken.iter().filter(|seat| seat.client == client).count();
         if own >= self.share || taken.len() >= self.most {
