@@ -35,11 +35,7 @@ pub(super) async fn live() -> &'static str {
 /// What has to hold for jobs to be taken, with the reason where it doesn't.
 fn checks(gateway: &Gateway) -> [(&'static str, std::result::Result<(), String>); 3] {
     let node = &gateway.node;
-    let jobs = if gateway.jobs.is_healthy() {
-        Ok(())
-    } else {
-        Err("the job store does not accept writes; check the disk".to_owned())
-    };
+    let jobs = gateway.jobs.failure().map_or(Ok(()), Err);
     let ledger = match &node.coordinator {
         Some(coordinator) => coordinator.failure().map_or(Ok(()), |why| Err(why.to_owned())),
         None => {

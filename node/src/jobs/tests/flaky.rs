@@ -14,6 +14,10 @@ struct Medium {
     /// Counts power cuts: what was opened before the last one is dead.
     boot: u64,
     fails: bool,
+    /// What is there can be overwritten; nothing can be added.
+    full: bool,
+    /// Changes that were refused.
+    refused: usize,
     open: bool,
 }
 
@@ -24,6 +28,16 @@ impl FlakyDisk {
     /// Whether writes fail from now on, as on a disk that is full.
     pub(super) fn fail(&self, fails: bool) {
         self.0.lock().unwrap().fails = fails;
+    }
+
+    /// Whether the disk has no room from now on for more than is on it.
+    pub(super) fn fill(&self, full: bool) {
+        self.0.lock().unwrap().full = full;
+    }
+
+    /// How many changes were refused.
+    pub(super) fn refused(&self) -> usize {
+        self.0.lock().unwrap().refused
     }
 
     pub(super) fn cut_power(&self) {
@@ -69,9 +83,22 @@ impl Opened {
     fn change<T>(&self, f: impl FnOnce(&mut Medium) -> T) -> io::Result<T> {
         self.with(|medium| {
             if medium.fails {
+                medium.refused += 1;
                 return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"));
             }
             Ok(f(medium))
+        })
+    }
+
+    /// # Errors
+    /// When the disk is full and `len` is more than there is.
+    fn grow(&self, len: u64) -> io::Result<()> {
+        self.with(|medium| {
+            if medium.full && len > medium.written.len() as u64 {
+                medium.refused += 1;
+                return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"));
+            }
+            Ok(())
         })
     }
 }
@@ -91,6 +118,7 @@ impl StorageBackend for Opened {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.grow(len)?;
         self.change(|medium| medium.written.resize(usize::try_from(len).unwrap(), 0))
     }
 
