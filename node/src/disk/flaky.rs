@@ -23,6 +23,17 @@ struct Medium {
     boot: u64,
     /// Changes and syncs until the disk breaks.
     operations_left: Option<u64>,
+    /// What is there can be overwritten; nothing can be added.
+    full: bool,
+    /// Changes that were refused.
+    refused: usize,
+}
+
+impl Medium {
+    fn refuse(&mut self) -> io::Result<()> {
+        self.refused += 1;
+        Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"))
+    }
 }
 
 impl FlakyDisk {
@@ -39,8 +50,18 @@ impl FlakyDisk {
         self.medium(|m| m.operations_left = Some(operations));
     }
 
+    /// There is no room from now on for more than is there.
+    pub(crate) fn fill(&self) {
+        self.medium(|m| m.full = true);
+    }
+
     pub(crate) fn mend(&self) {
-        self.medium(|m| m.operations_left = None);
+        self.medium(|m| (m.operations_left, m.full) = (None, false));
+    }
+
+    /// How many changes were refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.medium(|m| m.refused)
     }
 
     /// As when the file is moved away while the disk fails. The disk works then.
@@ -64,7 +85,7 @@ impl FlakyDisk {
             m.synced = bytes;
             m.boot += 1;
             m.open = false;
-            m.operations_left = None;
+            (m.operations_left, m.full) = (None, false);
         });
     }
 }
@@ -101,10 +122,7 @@ impl Opened {
     fn change(&self, f: impl FnOnce(&mut Medium) -> io::Result<()>) -> io::Result<()> {
         self.with(|m| {
             match &mut m.operations_left {
-                Some(0) => {
-                    let full = "no space left on device";
-                    return Err(io::Error::new(io::ErrorKind::StorageFull, full));
-                }
+                Some(0) => return m.refuse(),
                 Some(left) => *left -= 1,
                 None => {}
             }
@@ -131,6 +149,9 @@ impl StorageBackend for Opened {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         // The size of a file is metadata, which a journal keeps in order.
         self.change(|m| {
+            if m.full && len > m.written.len() {
+                return m.refuse();
+            }
             m.written.resize(len, 0);
             m.synced.resize(len, 0);
             Ok(())

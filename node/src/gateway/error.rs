@@ -160,9 +160,10 @@ impl From<jobs::Error> for Error {
         match error {
             jobs::Error::Refused(refused) => refused.into(),
             jobs::Error::TooManyUnfinished { .. } => Self::rate_limited(message, 1),
-            jobs::Error::KeyReused | jobs::Error::KeyInProgress | jobs::Error::Ended(_) => {
-                Self::conflict(message)
-            }
+            jobs::Error::KeyReused
+            | jobs::Error::KeyInProgress
+            | jobs::Error::KeyOutlivedJob
+            | jobs::Error::Ended(_) => Self::conflict(message),
             jobs::Error::Full { .. } | jobs::Error::Store(_) | jobs::Error::Stopping => {
                 Self::unavailable(message)
             }

@@ -39,11 +39,7 @@ pub(super) async fn live(State(gateway): State<Gateway>) -> (StatusCode, &'stati
 /// What has to hold for jobs to be taken, with the reason where it doesn't.
 fn checks(gateway: &Gateway) -> [(&'static str, std::result::Result<(), String>); 3] {
     let node = &gateway.node;
-    let jobs = if gateway.jobs.is_healthy() {
-        Ok(())
-    } else {
-        Err("the job store does not accept writes; check the disk".to_owned())
-    };
+    let jobs = gateway.jobs.failure().map_or(Ok(()), Err);
     let ledger = match &node.coordinator {
         Some(coordinator) => match (coordinator.failure(), coordinator.unwritable()) {
             (Some(why), _) => Err(why.to_owned()),

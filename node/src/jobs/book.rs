@@ -4,24 +4,22 @@ use super::{
     Config, Error, Metrics, OpenError, drive,
     index::{Claim, ClaimKey, Entry, Index, Live},
     log::{Events, Log},
-    record::{Head, Job, Status, Usage},
+    record::{Head, Job, Status, Terms, Usage},
+    recovery,
     store::{Op, Store},
     submitter::{Started, Submitter, Workload},
-    writer::{self, Writer, Written},
+    writer::{self, Health, Writer},
 };
 use crate::{consumer, disk::Disk, environment::Tasks, mesh::now};
 use archipelag_protocol::{
     id::{AccountId, JobId},
-    job::{Failure, Step},
+    payment::SettledReceipt,
 };
 use archipelag_runtimes::workers::{self, Workers};
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 use tokio::sync::oneshot;
@@ -31,8 +29,6 @@ use tokio_util::sync::CancellationToken;
 const LISTED_BYTES: usize = 64 << 10;
 /// How long a cancellation waits for the job to end before it answers with what is known.
 const CANCEL_WAIT: Duration = Duration::from_secs(2);
-/// What became of a job that its node did not see to its end.
-pub(super) const LOST: &str = "the node was stopped while the job ran";
 
 /// A job to be submitted.
 #[derive(Clone, Debug)]
@@ -57,11 +53,12 @@ pub(super) struct Inner {
     pub(super) tasks: Tasks,
     /// Bytes of events in memory, of all jobs.
     pub(super) event_bytes: AtomicUsize,
-    store: Store,
-    submitter: Arc<dyn Submitter>,
+    pub(super) store: Store,
+    pub(super) submitter: Arc<dyn Submitter>,
+    workers: Arc<dyn Workers>,
     /// Taken away when the node stops, so that the writer ends with the last job's driver.
     writer: Mutex<Option<Writer>>,
-    healthy: Arc<AtomicBool>,
+    health: Health,
 }
 
 impl fmt::Debug for JobBook {
@@ -78,10 +75,26 @@ impl Inner {
     fn writer(&self) -> Result<Writer, Error> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Stopping)
     }
+
+    /// What was signed for a job.
+    ///
+    /// # Errors
+    /// When that can't be read.
+    pub(super) async fn receipt(&self, job: JobId) -> Result<Option<SettledReceipt>, Error> {
+        let submitter = Arc::clone(&self.submitter);
+        let found = workers::run(&*self.workers, move || submitter.receipt(job)).await;
+        found.map_err(|_| Error::Stopping)?.map_err(Error::Store)
+    }
+
+    /// Shows how many jobs have not ended.
+    pub(super) fn count(&self, index: &Index) {
+        self.metrics.unfinished.set(i64::try_from(index.unfinished()).unwrap_or(i64::MAX));
+    }
 }
 
 impl JobBook {
-    /// Opens the book in the database `jobs` and settles as lost what an earlier run left behind.
+    /// Opens the book in the database `jobs`, and runs again or settles what an earlier run left
+    /// behind.
     ///
     /// # Errors
     /// When the database can't be opened, read or written.
@@ -92,38 +105,29 @@ impl JobBook {
         submitter: Arc<dyn Submitter>,
         config: Config,
     ) -> Result<Self, OpenError> {
-        let unusable = |e: Error| OpenError::Store(e.to_string());
-        let store = workers::run(&*workers.clone(), move || Store::open(disk, workers)).await;
+        let unusable = |e: Error| OpenError::Store(e.reason());
+        let opening = workers.clone();
+        let store = workers::run(&*workers, move || Store::open(disk, opening)).await;
         let store = store.map_err(|_| unusable(Error::Stopping))??;
-        let (heads, claims) = store.load().await.map_err(unusable)?;
-        let mut index = Index::default();
-        let mut ops = Vec::new();
-        for mut head in heads {
-            if !head.status.is_final() {
-                ops.extend(settle_lost(&mut head));
-            }
-            index.insert(Entry { head, live: None });
-        }
-        for (key, claim) in claims {
-            ops.extend(index.claim(key, claim, &config).into_iter().map(Op::Unclaim));
-        }
-        if !ops.is_empty() {
-            store.commit(ops).await.map_err(unusable)?;
-        }
-        let healthy = Arc::new(AtomicBool::new(true));
-        let (writer, writing) = writer::new(store.clone(), Arc::clone(&healthy));
+        let health = Health::default();
+        let (writer, writing) = writer::new(store.clone(), health.clone());
         let inner = Arc::new(Inner {
             config,
-            index: Mutex::new(index),
+            index: Mutex::default(),
             metrics: Metrics::default(),
             event_bytes: AtomicUsize::new(0),
             store,
             submitter,
-            writer: Mutex::new(Some(writer)),
-            healthy,
+            workers,
+            writer: Mutex::new(Some(writer.clone())),
+            health,
             tasks: tasks.clone(),
         });
+        let waiting = recovery::load(&inner).await.map_err(unusable)?;
         tasks.spawn(writing);
+        for job in waiting {
+            tasks.spawn(recovery::run_again(Arc::clone(&inner), writer.clone(), job));
+        }
         let closing = Arc::clone(&inner);
         tasks.spawn(async move {
             closing.tasks.stopping().cancelled().await;
@@ -132,10 +136,10 @@ impl JobBook {
         Ok(Self { inner })
     }
 
-    /// Whether the last write reached the disk.
+    /// Why jobs can't be taken on, when that is so: the disk refused what was last written.
     #[must_use]
-    pub fn is_healthy(&self) -> bool {
-        self.inner.healthy.load(Ordering::Acquire)
+    pub fn failure(&self) -> Option<String> {
+        self.inner.health.failure().map(|reason| Error::Store(reason).to_string())
     }
 
     #[must_use]
@@ -148,7 +152,12 @@ impl JobBook {
     /// # Errors
     /// When there is none, or nobody who knows can be reached.
     pub async fn resolve(&self, request: &consumer::Request) -> Result<Workload, Error> {
-        Ok(self.inner.submitter.resolve(&request.slug, request.version.as_ref()).await?)
+        let found = self.inner.submitter.resolve(&request.slug, request.version.as_ref()).await;
+        Ok(found.inspect_err(|_| self.refused())?)
+    }
+
+    fn refused(&self) {
+        self.inner.metrics.refused.inc();
     }
 
     /// Takes a job on. When this returns, the job is on disk and runs whether or not the caller
@@ -161,7 +170,8 @@ impl JobBook {
             let key = Sha256::digest(key.as_bytes()).into();
             (ClaimKey { account: submission.account, key }, *body)
         });
-        if let Some(job) = self.claimed(submission.account, claim).await? {
+        let claimed = self.claimed(submission.account, claim).await;
+        if let Some(job) = claimed.inspect_err(|_| self.refused())? {
             return Ok((job, true));
         }
         let workload = self.resolve(&submission.request).await?;
@@ -169,7 +179,8 @@ impl JobBook {
         let book = self.clone();
         // In a task of its own, so that a client that leaves can't leave half a job behind.
         self.inner.tasks.spawn(async move {
-            let _gone = sender.send(book.accept(submission, workload, claim).await);
+            let accepted = book.accept(submission, workload, claim).await;
+            let _gone = sender.send(accepted.inspect_err(|_| book.refused()));
         });
         match receiver.await.map_err(|_| Error::Stopping)? {
             Ok(job) => Ok((job, false)),
@@ -191,7 +202,7 @@ impl JobBook {
     }
 
     async fn accept(
-        self,
+        &self,
         submission: Submission,
         workload: Workload,
         claim: Option<(ClaimKey, [u8; 32])>,
@@ -199,11 +210,11 @@ impl JobBook {
         let writer = self.inner.writer()?;
         let (entry, live, ops) = self.enter(&submission, workload, claim)?;
         let (id, account) = (entry.head.id, submission.account);
-        let result = self.start(&writer, id, submission, ops, claim.is_some()).await;
-        let started = match result {
+        let (recorded, started) = self.start(&writer, id, submission, ops, claim.is_some()).await;
+        let started = match started {
             Ok(started) => started,
             Err(error) => {
-                self.forget(&writer, id, claim.map(|c| c.0)).await;
+                self.forget(&writer, id, claim.map(|c| c.0), recorded).await;
                 return Err(error);
             }
         };
@@ -246,6 +257,10 @@ impl JobBook {
             cargo: workload.cargo,
             slug: workload.slug,
             version: workload.version,
+            terms: Some(Terms {
+                regions: submission.request.regions.clone(),
+                bid_percent: submission.request.bid_percent,
+            }),
             status: Status::Pending,
             created: now(),
             started: None,
@@ -269,12 +284,12 @@ impl JobBook {
         let live = Live { log: Arc::new(Log::new()), input, output: None, cancel };
         let entry = Entry { head, live: Some(live.clone()) };
         index.insert(entry.clone());
-        self.inner.metrics.unfinished.set(i64::try_from(index.unfinished()).unwrap_or(i64::MAX));
+        self.inner.count(&index);
         Ok((entry, live, ops))
     }
 
-    /// Writes the record and hands the job to the Consumer. With an idempotency key the record is on
-    /// disk first: the key must never let a job run twice.
+    /// Writes the record and hands the job to the Consumer; says whether the record is on disk. With
+    /// an idempotency key that comes first: the key must never let a job run twice.
     async fn start(
         &self,
         writer: &Writer,
@@ -282,37 +297,49 @@ impl JobBook {
         submission: Submission,
         ops: Vec<Op>,
         strict: bool,
-    ) -> Result<Started, Error> {
-        let mut written: Option<Written> = Some(writer.write(ops).await?);
-        if strict && let Some(written) = written.take() {
-            written.durable().await?;
+    ) -> (bool, Result<Started, Error>) {
+        let record = async { writer.write(ops).await?.durable().await };
+        let dispatch = self.inner.submitter.submit(submission.account, id, submission.request);
+        let (recorded, started) = if strict {
+            let recorded = record.await;
+            if let Err(error) = recorded {
+                return (false, Err(error));
+            }
+            (recorded, dispatch.await)
+        } else {
+            tokio::join!(record, dispatch)
+        };
+        match (recorded, started) {
+            (Ok(()), started) => (true, started.map_err(Error::from)),
+            (Err(error), Ok(started)) => {
+                started.cancel.cancel();
+                (false, Err(error))
+            }
+            (Err(_), Err(refused)) => (false, Err(refused.into())),
         }
-        let submitter = &self.inner.submitter;
-        let started = submitter.submit(submission.account, id, submission.request).await?;
-        if let Some(written) = written.take()
-            && let Err(error) = written.durable().await
-        {
-            started.cancel.cancel();
-            return Err(error);
-        }
-        Ok(started)
     }
 
-    /// Undoes [`JobBook::enter`]: the job was never acknowledged.
-    async fn forget(&self, writer: &Writer, id: JobId, claim: Option<ClaimKey>) {
-        let mut ops = vec![Op::Remove(id)];
+    /// Undoes [`JobBook::enter`]: the job was never acknowledged. When this returns, no start of the
+    /// node will run it.
+    async fn forget(&self, writer: &Writer, id: JobId, claim: Option<ClaimKey>, recorded: bool) {
+        let ops = std::iter::once(Op::Remove(id)).chain(claim.map(Op::Unclaim)).collect();
+        // Handed over before the key is free: what the next one with it writes must come after.
+        let removed = writer.write(ops).await;
         {
             let mut index = self.inner.index();
             index.remove(id);
             if let Some(key) = claim {
                 index.unclaim(key);
-                ops.push(Op::Unclaim(key));
             }
-            let unfinished = i64::try_from(index.unfinished()).unwrap_or(i64::MAX);
-            self.inner.metrics.unfinished.set(unfinished);
+            self.inner.count(&index);
         }
-        self.inner.metrics.refused.inc();
-        writer.write_later(ops).await;
+        // A record that did not reach the disk needs no more than that attempt.
+        if recorded
+            && let Ok(removed) = removed
+            && removed.durable().await.is_err()
+        {
+            writer.write_later(vec![Op::Remove(id)]).await;
+        }
     }
 
     /// The job, when it is `account`'s.
@@ -384,16 +411,4 @@ impl JobBook {
         }
         self.get(account, id).await
     }
-}
-
-/// Settles what a stopped node left behind. Its events are gone with the node.
-fn settle_lost(head: &mut Head) -> Vec<Op> {
-    let failure = Failure::new(Step::Lost, LOST);
-    head.status = Status::Failed;
-    head.completed = Some(now());
-    head.error = Some(failure.to_string());
-    head.step = Some(failure.step);
-    let last = super::output::last(head.status, head.error.as_deref(), &head.usage, None);
-    head.stored_bytes += last.len() as u64;
-    vec![Op::Events(head.id, vec![(0, last.into_bytes())]), Op::Head(Box::new(head.clone()))]
 }

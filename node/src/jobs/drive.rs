@@ -1,13 +1,14 @@
 //! One job's driver: takes the Consumer's updates, keeps the log, and settles the job at its end.
 
 use super::{
-    book::{Inner, LOST},
+    book::Inner,
     index::{Entry, Live},
     output,
     record::{Head, Place, Status, Usage},
+    recovery::{self, LOST},
     store::Op,
     submitter::Started,
-    writer::Writer,
+    writer::{RETRY_DELAY, Writer},
 };
 use crate::{
     consumer::{Ended, Update},
@@ -25,7 +26,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long a job that was told to stop may take to say how it ended.
 const END_WAIT: Duration = Duration::from_secs(10);
@@ -81,8 +82,22 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         let ended = self.follow().await;
-        let ended = ended.unwrap_or_else(|| self.lost());
+        if matches!(self.stop, Some(Stop::Node)) && self.waits(ended.as_ref()) {
+            self.live.log.close();
+            return;
+        }
+        let ended = match ended {
+            Some(ended) => ended,
+            None => self.silent().await,
+        };
         self.settle(ended).await;
+    }
+
+    /// Whether the node's next start goes on with the job: nothing of it had begun, or only the
+    /// Consumer's receipts know by then how it ended.
+    fn waits(&self, ended: Option<&Ended>) -> bool {
+        let begun = self.head.started.is_some() || self.live.log.size().0 > 0;
+        ended.is_none_or(|ended| !begun && ended.verdict == Verdict::Cancelled)
     }
 
     /// Takes updates until the job has ended; `None` when it never says so.
@@ -108,7 +123,7 @@ impl Driver {
                 () = too_late => return None,
                 update = self.started.updates.recv() => match update? {
                     Update::Started { island, node, attempt } => {
-                        self.running(Place { island, node }, attempt);
+                        self.running(Place { island, node }, attempt).await;
                     }
                     Update::Event(event) => self.event(event),
                     Update::Ended(ended) => return Some(ended),
@@ -124,7 +139,7 @@ impl Driver {
         self.deadline = Some(self.deadline.map_or(by, |earlier| earlier.min(by)));
     }
 
-    fn running(&mut self, place: Place, attempt: u32) {
+    async fn running(&mut self, place: Place, attempt: u32) {
         self.head.status = Status::Running;
         self.head.started.get_or_insert_with(now);
         self.head.place = Some(place);
@@ -132,6 +147,8 @@ impl Driver {
         if let Some(head) = self.book.index().head_mut(self.head.id) {
             head.clone_from(&self.head);
         }
+        // From now on an Island may be paid for it: no start of the node may run it again.
+        self.writer.write_later(vec![Op::Head(Box::new(self.head.clone()))]).await;
         self.push(output::started(place, attempt));
     }
 
@@ -177,40 +194,45 @@ impl Driver {
     }
 
     /// What is known of a job whose Consumer went silent.
-    fn lost(&self) -> Ended {
+    async fn silent(&self) -> Ended {
+        let receipt = self.book.receipt(self.head.id).await.unwrap_or_else(|error| {
+            tracing::error!(job = %self.head.id, %error, "job.settle: no receipt can be read");
+            None
+        });
+        let paid = receipt.as_ref().map(|settled| &settled.receipt);
+        let price = paid.map_or(Credits::ZERO, |receipt| receipt.price);
+        let metering = paid.map_or_else(Metering::default, |receipt| receipt.metering);
         let (verdict, failure) = match &self.stop {
             Some(Stop::Client) => {
                 (Verdict::Cancelled, Failure::new(Step::Cancelled, "cancelled by its owner"))
             }
-            _ => (Verdict::Failed, Failure::new(Step::Lost, "the job ended without saying how")),
+            _ => (Verdict::Failed, recovery::lost("the job ended without saying how", price)),
         };
-        Ended {
-            verdict,
-            failure: Some(failure),
-            receipt: None,
-            price: Credits::ZERO,
-            metering: Metering::default(),
-            attempts: self.head.attempts,
-        }
+        let (failure, attempts) = (Some(failure), self.head.attempts);
+        Ended { verdict, failure, receipt, price, metering, attempts }
     }
 
     /// Writes how the job ended, and tells its readers when that is on disk.
     async fn settle(mut self, ended: Ended) {
         let gathered = std::mem::take(&mut self.gathered);
-        let usage = Usage::new(gathered.usage, &ended);
+        let usage = Usage::new(gathered.usage, ended.metering, ended.price);
         let seed = gathered.seed;
         let head = &mut self.head;
         head.status = ended.verdict.into();
         let mut failure = ended.failure;
         let completed = ended.verdict == Verdict::Completed;
         match (self.breach.take(), &self.stop) {
-            // Whatever its Consumer says: events and output are not whole.
+            // Whatever its Consumer says: events and output are not whole. What failed costs nothing,
+            // so a job that was paid for until it was stopped here was cancelled.
             (Some(breach), stop) if completed || matches!(stop, Some(Stop::Limit)) => {
-                (head.status, failure) = (Status::Failed, Some(Failure::new(Step::Limit, breach)));
+                let free = ended.price == Credits::ZERO;
+                head.status = if free { Status::Failed } else { Status::Cancelled };
+                failure = Some(Failure::new(Step::Limit, breach));
             }
             // A job that completed before it could be stopped has completed.
             (_, Some(Stop::Node)) if !completed => {
-                (head.status, failure) = (Status::Failed, Some(Failure::new(Step::Lost, LOST)));
+                head.status = Status::Failed;
+                failure = Some(recovery::lost(LOST, ended.price));
             }
             _ => {}
         }
@@ -229,37 +251,53 @@ impl Driver {
         let event_bytes: usize = chunks.iter().map(|(_, chunk)| chunk.len()).sum();
         let output_bytes = output.as_ref().map_or(0, |o| o.len());
         head.stored_bytes += (event_bytes + output_bytes) as u64;
-        let mut ops = vec![Op::Head(Box::new(head.clone())), Op::Events(head.id, chunks)];
+        let mut ops = vec![Op::Head(Box::new(head.clone())), Op::Events(head.id, chunks.into())];
         ops.extend(output.clone().map(|output| Op::Output(head.id, output)));
         self.live.output = output;
         self.write(ops, last).await;
     }
 
+    /// Writes the end and tells the readers. What can't be written is shown from memory and tried
+    /// again for as long as the node runs.
     async fn write(self, ops: Vec<Op>, last: String) {
-        let Self { book, writer, head, live, .. } = self;
-        let id = head.id;
-        let written = match writer.write(ops).await {
-            Ok(written) => written.durable().await,
-            Err(error) => Err(error),
-        };
+        let Self { book, writer, head, live, event_bytes, .. } = self;
+        let (id, account) = (head.id, head.account);
+        let write = async || writer.write(ops.clone()).await?.durable().await;
+        let stopping = book.tasks.stopping();
         book.metrics.ended(head.status, head.completed.unwrap_or_default().since_ms(head.created));
-        let kept = written.is_ok();
+        let mut written = write().await;
+        let shown = written.is_err();
+        if shown {
+            book.index().replace(Entry { head: head.clone(), live: Some(live.clone()) });
+            live.log.end(last.clone());
+        }
+        while written.is_err() {
+            let stops = tokio::select! {
+                () = stopping.cancelled() => true,
+                () = sleep(RETRY_DELAY) => false,
+            };
+            written = write().await;
+            if stops {
+                break;
+            }
+        }
+        if written.is_err() {
+            tracing::error!(job = %id, "job.settle: its end could not be written");
+            return;
+        }
         let evicted = {
             let mut index = book.index();
-            // What did not reach the disk stays in memory for as long as the node runs.
-            let live = (!kept).then(|| live.clone());
-            let account = head.account;
-            index.replace(Entry { head, live });
-            book.metrics.unfinished.set(i64::try_from(index.unfinished()).unwrap_or(i64::MAX));
+            index.replace(Entry { head, live: None });
+            book.count(&index);
             index.evict(account, &book.config)
         };
-        if kept {
-            book.event_bytes.fetch_sub(self.event_bytes, Ordering::Relaxed);
+        book.event_bytes.fetch_sub(event_bytes, Ordering::Relaxed);
+        if !shown {
+            live.log.end(last);
         }
-        live.log.end(last);
         if !evicted.is_empty() {
             writer.write_later(evicted.into_iter().map(Op::Remove).collect()).await;
         }
-        tracing::debug!(job = %id, kept, "job.settled");
+        tracing::debug!(job = %id, "job.settled");
     }
 }

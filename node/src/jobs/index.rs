@@ -17,7 +17,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The parts of a job that has not ended, or could not be written when it did.
+/// The parts of a job that has not ended, or whose end is not on disk yet.
 #[derive(Clone, Debug)]
 pub(super) struct Live {
     pub(super) log: Arc<Log>,
@@ -30,6 +30,14 @@ pub(super) struct Live {
 pub(super) struct Entry {
     pub(super) head: Head,
     pub(super) live: Option<Live>,
+}
+
+impl Entry {
+    /// When it ended. One whose end is not on disk yet keeps its place among the unfinished, so that
+    /// these are bounded, and can't be evicted before it is written.
+    fn finished(&self) -> Option<Timestamp> {
+        self.head.completed.filter(|_| self.live.is_none())
+    }
 }
 
 /// An account's idempotency key.
@@ -137,7 +145,7 @@ impl Index {
         self.next_number = self.next_number.max(head.number);
         let account = self.accounts.entry(head.account).or_default();
         account.jobs.insert(head.number, head.id);
-        match head.completed {
+        match entry.finished() {
             Some(at) => {
                 account.finished.insert((at, head.number, head.id));
                 account.finished_bytes += head.stored_bytes;
@@ -157,10 +165,11 @@ impl Index {
     }
 
     pub(super) fn remove(&mut self, job: JobId) {
-        let Some(Entry { head, .. }) = self.jobs.remove(&job) else { return };
+        let Some(entry) = self.jobs.remove(&job) else { return };
+        let head = &entry.head;
         let Some(account) = self.accounts.get_mut(&head.account) else { return };
         account.jobs.remove(&head.number);
-        match head.completed {
+        match entry.finished() {
             Some(at) => {
                 account.finished.remove(&(at, head.number, head.id));
                 account.finished_bytes = account.finished_bytes.saturating_sub(head.stored_bytes);
@@ -192,7 +201,8 @@ impl Index {
     /// The job for which `key` stands at `now`, if any.
     ///
     /// # Errors
-    /// When it stands for another body, or its job has not been acknowledged yet.
+    /// When it stands for another body, or its job has not been acknowledged yet or is not kept any
+    /// more.
     pub(super) fn claimed(
         &self,
         key: ClaimKey,
@@ -206,8 +216,8 @@ impl Index {
             return Ok(None);
         };
         match self.jobs.get(&claim.job) {
-            None => Ok(None),
-            Some(_) if claim.body != body => Err(Error::KeyReused),
+            _ if claim.body != body => Err(Error::KeyReused),
+            None => Err(Error::KeyOutlivedJob),
             Some(entry) if entry.head.status == Status::Pending => Err(Error::KeyInProgress),
             Some(_) => Ok(Some(claim.job)),
         }

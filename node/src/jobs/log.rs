@@ -60,6 +60,12 @@ impl Log {
         self.add(line, true);
     }
 
+    /// Ends the log without a last line: the node stops, and its next start goes on with the job.
+    pub(super) fn close(&self) {
+        self.lock().ended = true;
+        self.changed.send_replace(());
+    }
+
     /// Waits until the last line is there.
     pub(super) async fn ended(&self) {
         let mut changed = self.changed.subscribe();

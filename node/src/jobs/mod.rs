@@ -2,8 +2,8 @@
 //!
 //! The gateway submits, lists, streams and cancels through a [`JobBook`]; the book drives each job
 //! with the Consumer and keeps what comes back. A submission is acknowledged only when its record is
-//! on disk; a job that a stopped node left behind is settled as lost when the node starts again. The
-//! book decides nothing about money, Islands or schemas: that is the Consumer's part. It never logs
+//! on disk. Of what a stopped node left behind, the next start runs again what no Island had begun,
+//! and settles the rest as lost, at what was signed for it. The book decides nothing about money, Islands or schemas: that is the Consumer's part. It never logs
 //! what a job was given or what it answered.
 
 mod book;
@@ -13,6 +13,7 @@ mod log;
 mod metrics;
 mod output;
 mod record;
+mod recovery;
 mod store;
 mod submitter;
 #[cfg(test)]
@@ -23,7 +24,7 @@ pub use book::{JobBook, Submission};
 pub use log::Events;
 pub use metrics::Metrics;
 pub(crate) use output::{credits, usage_json};
-pub use record::{Head, Job, Status, Usage};
+pub use record::{Head, Job, Status, Terms, Usage};
 pub use submitter::{Accounts, NodeSubmitter, Started, Submitter, Workload};
 
 use crate::{consumer, disk};
@@ -43,15 +44,16 @@ pub struct Config {
     pub kept_bytes_per_account: u64,
     /// How long an idempotency key stands for its job.
     pub idempotency_life_ms: u64,
-    /// Idempotency keys kept per account; the oldest go first.
+    /// Idempotency keys kept per account, also of jobs that are not kept any more; the oldest go
+    /// first. More than one API key can make in their life at the default rate.
     pub idempotency_per_account: usize,
-    /// Events of one job; a job with more fails.
+    /// Events of one job; a job with more is stopped. Above what the policy's limit on output lets
+    /// through, so that a job that says too much fails at its Island and costs nothing.
     pub events_per_job: usize,
-    /// Bytes of one job's events; a job with more fails. Above the policy's limit on output, which
-    /// the Consumer enforces.
+    /// Bytes of one job's events; a job with more is stopped. Above the policy's limit, too.
     pub event_bytes_per_job: usize,
     /// Bytes of the events of all unfinished jobs, which are held in memory; a job that would pass
-    /// it fails.
+    /// it is stopped.
     pub event_bytes_total: usize,
 }
 
@@ -63,8 +65,8 @@ impl Default for Config {
             kept_per_account: 10_000,
             kept_bytes_per_account: 1 << 30,
             idempotency_life_ms: 24 * 3_600_000,
-            idempotency_per_account: 10_000,
-            events_per_job: 1_000_000,
+            idempotency_per_account: 150_000,
+            events_per_job: 1_300_000,
             event_bytes_per_job: 96 << 20,
             event_bytes_total: 1 << 30,
         }
@@ -82,6 +84,10 @@ pub enum Error {
     KeyReused,
     #[error("the request that first used this Idempotency-Key is still being accepted; try again")]
     KeyInProgress,
+    #[error(
+        "the job of this Idempotency-Key has ended and is not kept any more; it is not run again, another key makes a new job"
+    )]
+    KeyOutlivedJob,
     #[error("the job has already ended as {0}")]
     Ended(Status),
     #[error(transparent)]
@@ -92,6 +98,16 @@ pub enum Error {
     Store(String),
     #[error("the node is stopping")]
     Stopping,
+}
+
+impl Error {
+    /// What the disk said, for those who say themselves that it is about the job store.
+    fn reason(self) -> String {
+        match self {
+            Self::Store(reason) => reason,
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Why a job book could not be opened.

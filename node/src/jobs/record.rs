@@ -1,13 +1,14 @@
 //! What the book keeps of a job: a small head, held in memory and on disk, and its input and output,
 //! on disk alone.
 
-use crate::consumer::Ended;
 use archipelag_protocol::{
     amount::Credits,
     id::{AccountId, CargoId, JobId, NodeId},
     job::Step,
     manifest::Version,
+    matching::RegionPolicy,
     payment::{SettledReceipt, Verdict},
+    pricing::Metering,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -78,14 +79,18 @@ pub struct Usage {
 
 impl Usage {
     /// What the Cargo said, completed by what was metered.
-    pub(super) fn new(claimed: Option<archipelag_protocol::event::Usage>, ended: &Ended) -> Self {
+    pub(super) fn new(
+        claimed: Option<archipelag_protocol::event::Usage>,
+        metering: Metering,
+        charged: Credits,
+    ) -> Self {
         let claimed = claimed.unwrap_or_default();
         let prompt_tokens = claimed.prompt_tokens.unwrap_or(0);
         let completion_tokens =
-            claimed.completion_tokens.or(claimed.tokens).unwrap_or(ended.metering.tokens);
+            claimed.completion_tokens.or(claimed.tokens).unwrap_or(metering.tokens);
         let sum = prompt_tokens.saturating_add(completion_tokens);
         let total_tokens = claimed.total_tokens.unwrap_or(sum);
-        Self { prompt_tokens, completion_tokens, total_tokens, charged: ended.price }
+        Self { prompt_tokens, completion_tokens, total_tokens, charged }
     }
 }
 
@@ -94,6 +99,22 @@ impl Usage {
 pub struct Place {
     pub island: AccountId,
     pub node: NodeId,
+}
+
+/// What a job's owner asked for beside Cargo and input: whoever runs it again needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    #[serde(with = "Regions")]
+    pub regions: RegionPolicy,
+    pub bid_percent: Option<u16>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RegionPolicy", rename_all = "snake_case")]
+enum Regions {
+    Any,
+    Prefer(String),
+    Only(Vec<String>),
 }
 
 /// A job without its input and output.
@@ -106,6 +127,9 @@ pub struct Head {
     pub cargo: CargoId,
     pub slug: String,
     pub version: Version,
+    /// Unknown of jobs that an older version of this program took on.
+    #[serde(default)]
+    pub terms: Option<Terms>,
     pub status: Status,
     pub created: Timestamp,
     pub started: Option<Timestamp>,

@@ -29,17 +29,28 @@ const NAME: &str = "jobs";
 /// A head holds two signatures and a bounded reason; far below this.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// One change of the database.
-#[derive(Debug)]
+/// One change of the database. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) enum Op {
     Head(Box<Head>),
     Input(JobId, Arc<str>),
     Output(JobId, Arc<str>),
-    Events(JobId, Vec<(u64, Vec<u8>)>),
+    Events(JobId, Arc<[(u64, Vec<u8>)]>),
     /// Everything of a job.
     Remove(JobId),
     Claim(ClaimKey, Claim),
     Unclaim(ClaimKey),
+}
+
+impl Op {
+    /// The bytes of its texts; what else there is to a change is small.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Input(_, text) | Self::Output(_, text) => text.len(),
+            Self::Events(_, chunks) => chunks.iter().map(|(_, chunk)| chunk.len()).sum(),
+            Self::Head(_) | Self::Remove(_) | Self::Claim(..) | Self::Unclaim(_) => 0,
+        }
+    }
 }
 
 /// Input and output of a job; `None` where there is none or it is too long.
@@ -157,7 +168,7 @@ fn commit(database: &Database, ops: &[Op]) -> Result<(), redb::Error> {
                     outputs.insert(&job.0, &**text)?;
                 }
                 Op::Events(job, chunks) => {
-                    for (first, chunk) in chunks {
+                    for (first, chunk) in &**chunks {
                         events.insert(&event_key(*job, *first), &**chunk)?;
                     }
                 }

@@ -8,6 +8,7 @@ use crate::{
 use archipelag_protocol::{
     id::{AccountId, CargoId, JobId},
     manifest::Version,
+    payment::SettledReceipt,
     pricing::Price,
 };
 use async_trait::async_trait;
@@ -49,6 +50,12 @@ pub trait Submitter: Send + Sync + fmt::Debug {
         id: JobId,
         request: Request,
     ) -> Result<Started, Refused>;
+
+    /// What was signed for a job that ended lately. Blocks.
+    ///
+    /// # Errors
+    /// When that can't be read.
+    fn receipt(&self, job: JobId) -> Result<Option<SettledReceipt>, String>;
 }
 
 /// The Consumer, catalog and wallets of this node as a [`Submitter`].
@@ -88,5 +95,9 @@ impl Submitter for NodeSubmitter {
         };
         let running = self.consumer.submit(&wallet, id, request).await?;
         Ok(Started { updates: running.updates, cancel: running.cancel })
+    }
+
+    fn receipt(&self, job: JobId) -> Result<Option<SettledReceipt>, String> {
+        self.consumer.receipt(job).map_err(|e| e.to_string())
     }
 }

@@ -5,11 +5,9 @@ use super::{
     Error,
     store::{Op, Store},
 };
+use archipelag_protocol::id::JobId;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -22,7 +20,11 @@ const QUEUE: usize = 1_024;
 /// Writes in one commit.
 const GROUP: usize = 256;
 /// How long a failing disk is left alone before it is tried again.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+pub(super) const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The most that a failing disk is probed with.
+const PROBE_BYTES: usize = 1 << 20;
+/// Where a probe is written; job ids are random.
+const PROBE: JobId = JobId([0; 16]);
 
 #[derive(Debug)]
 struct Write {
@@ -54,49 +56,96 @@ impl Writer {
         Ok(Written(written))
     }
 
-    /// As [`Writer::write`] for who does not need to know when it is done.
+    /// As [`Writer::write`] for who does not need to know when it is done. What fails is tried again
+    /// before anything that was handed over later, [`QUEUE`] writes at most.
     pub(super) async fn write_later(&self, ops: Vec<Op>) {
         // The writer is gone when the node has stopped: the next start settles what is unfinished.
         let _stopped = self.0.send(Write { ops, done: None }).await;
     }
 }
 
+/// The last failure, until a write or a probe as large as what failed has reached the disk: small
+/// ones find room on a disk that is full for jobs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Health(Arc<Mutex<Option<Failed>>>);
+
+#[derive(Clone, Debug)]
+struct Failed {
+    reason: String,
+    bytes: usize,
+}
+
+impl Health {
+    /// Why the store does not accept writes.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.get().map(|failed| failed.reason)
+    }
+
+    fn get(&self) -> Option<Failed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, failed: Option<Failed>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+    }
+}
+
 /// The writer's queue and its loop, to be spawned.
-pub(super) fn new(
-    store: Store,
-    healthy: Arc<AtomicBool>,
-) -> (Writer, impl Future<Output = ()> + Send) {
+pub(super) fn new(store: Store, health: Health) -> (Writer, impl Future<Output = ()> + Send) {
     let (sender, mut receiver) = mpsc::channel::<Write>(QUEUE);
     let work = async move {
-        let mut group = Vec::new();
-        loop {
+        let mut group: Vec<Write> = Vec::new();
+        let mut open = true;
+        while open {
             let more = receiver.recv_many(&mut group, GROUP);
-            let stopped = if healthy.load(Ordering::Acquire) {
-                more.await == 0
+            open = if health.get().is_none() {
+                more.await > 0
             } else {
                 // A node that is not ready gets no jobs, so nothing else would show that its disk
-                // works again: an empty commit does.
-                timeout(RETRY_DELAY, more).await == Ok(0)
+                // works again: a probe does.
+                timeout(RETRY_DELAY, more).await != Ok(0)
             };
-            if stopped {
-                break;
-            }
-            let mut ops = Vec::new();
-            let mut waiting = Vec::new();
-            for write in group.drain(..) {
-                ops.extend(write.ops);
-                waiting.extend(write.done);
-            }
-            let result = store.commit(ops).await.map_err(|e| e.to_string());
-            healthy.store(result.is_ok(), Ordering::Release);
-            if let Err(reason) = &result {
-                tracing::error!(reason, "the job store could not be written");
-            }
-            for done in waiting {
-                // Who is gone needs no answer.
-                let _gone = done.send(result.clone());
+            if open || !group.is_empty() {
+                commit(&store, &health, &mut group).await;
             }
         }
     };
     (Writer(sender), work)
+}
+
+/// Commits `group` and answers; leaves in it what is to be tried again.
+async fn commit(store: &Store, health: &Health, group: &mut Vec<Write>) {
+    let ops: Vec<Op> = group.iter().flat_map(|write| write.ops.iter().cloned()).collect();
+    let bytes = ops.iter().map(Op::bytes).sum::<usize>().min(PROBE_BYTES);
+    let written = if ops.is_empty() { Ok(()) } else { store.commit(ops).await };
+    let written = written.map_err(Error::reason);
+    match (&written, health.get()) {
+        (Err(reason), before) => {
+            tracing::error!(reason, "the job store could not be written");
+            let bytes = before.map_or(bytes, |failed| bytes.max(failed.bytes));
+            health.set(Some(Failed { reason: reason.clone(), bytes }));
+        }
+        (Ok(()), Some(failed)) if bytes < failed.bytes || group.is_empty() => {
+            match probe(store, failed.bytes).await {
+                Ok(()) => health.set(None),
+                Err(error) => health.set(Some(Failed { reason: error.reason(), ..failed })),
+            }
+        }
+        (Ok(()), _) => health.set(None),
+    }
+    for write in &mut *group {
+        if let Some(done) = write.done.take() {
+            // Who is gone needs no answer.
+            let _gone = done.send(written.clone());
+            write.ops.clear();
+        }
+    }
+    group.retain(|write| written.is_err() && !write.ops.is_empty());
+    group.truncate(QUEUE);
+}
+
+/// Whether the disk takes as much as it last refused.
+async fn probe(store: &Store, bytes: usize) -> Result<(), Error> {
+    store.commit(vec![Op::Input(PROBE, "-".repeat(bytes).into())]).await?;
+    store.commit(vec![Op::Remove(PROBE)]).await
 }

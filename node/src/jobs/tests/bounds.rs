@@ -112,6 +112,43 @@ async fn a_job_with_too_many_events_fails() {
     }
 }
 
+/// What was signed is shown: a job that was paid for until it was stopped has not failed.
+#[tokio::test]
+async fn a_job_with_too_many_events_shows_what_it_cost() {
+    let config = Config { events_per_job: 2, ..Config::default() };
+    let mut world = World::new(config).await;
+    for verdict in [Verdict::Cancelled, Verdict::Completed] {
+        let (job, cargo) = world.start(job_of(ALICE)).await;
+        for token in ["a", "b", "c"] {
+            cargo.token(token).await;
+        }
+        soon(cargo.cancel.cancelled()).await;
+        let price = Credits::from_micro(70);
+        cargo.send(Update::Ended(Ended { price, ..ended(verdict, None) })).await;
+        let lines = world.lines(ALICE, job.head.id).await;
+        let last = value(&lines[2]);
+        assert_eq!(
+            (&last["status"], &last["usage"]["credits_used"]),
+            (&json!("cancelled"), &json!(0.000_07))
+        );
+        let job = world.get(ALICE, job.head.id).await;
+        assert_eq!((job.head.status, job.head.step), (Status::Cancelled, Some(Step::Limit)));
+        assert_eq!(job.head.error.as_deref(), Some("limit: more than 2 events"));
+        assert_eq!((job.head.usage.charged, job.output.as_deref()), (price, Some("ab")));
+    }
+}
+
+/// A Cargo that says too much fails at its Island, and costs nothing, before the book must stop it.
+#[test]
+fn the_policys_limit_on_output_is_reached_before_the_books() {
+    let output = archipelag_protocol::policy::JobPolicy::default().output_bytes_max;
+    let (config, output) = (Config::default(), usize::try_from(output).unwrap());
+    let shortest = r#"{"type":"result","data":0}"#;
+    assert!(Event::parse(shortest.as_bytes()).is_ok());
+    assert!(output / (shortest.len() + 1) < config.events_per_job);
+    assert!(output < config.event_bytes_per_job);
+}
+
 /// The bytes of a token's line beside its content.
 const AROUND: usize = r#"{"type":"token","content":""}"#.len();
 

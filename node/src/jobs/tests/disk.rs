@@ -25,7 +25,7 @@ async fn finished_jobs_outlive_the_node_byte_for_byte() {
     assert_eq!(before[0].0.output, Some("🏝\n\"".repeat(160_000)));
     world.stop().await;
     let world = World::on(disk, Config::default()).await;
-    assert!(world.book.is_healthy());
+    assert!(world.book.failure().is_none());
     for (job, lines) in before {
         let found = world.get(ALICE, job.head.id).await;
         assert_eq!(found.head, job.head);
@@ -44,7 +44,8 @@ async fn a_node_that_stops_settles_its_jobs_as_lost() {
     let disk = Arc::new(MemoryDisk::new());
     let mut world = World::on(disk.clone(), Config::default()).await;
     let (polite, cargo) = world.start(job_of(ALICE)).await;
-    let (silent, _silent) = world.start(job_of(ALICE)).await;
+    let (silent, silently) = world.start(job_of(ALICE)).await;
+    silently.started(0).await;
     cargo.token("part").await;
     let ends = tokio::spawn(async move {
         soon(cargo.cancel.cancelled()).await;
@@ -90,13 +91,18 @@ async fn what_was_acknowledged_survives_a_power_cut() {
     let ended = world.complete(job_of(ALICE), "kept").await;
     let lines = world.lines(ALICE, ended).await;
     for submission in [job_of(ALICE), keyed(ALICE, "k", 1)] {
-        let (job, _cargo) = world.start(submission).await;
+        let (job, cargo) = world.start(submission).await;
+        cargo.started(0).await;
+        // A later write that is durable: so is that the job has begun.
+        world.complete(job_of(BOB), "later").await;
         disk.cut_power(|_| false);
         world.kill().await;
         world = World::on(disk.shared(), Config::default()).await;
         let found = world.get(ALICE, job.head.id).await;
         assert_eq!(found.input.as_deref(), Some(r#"{"prompt":"hi"}"#));
+        assert!(found.head.place.is_some(), "it is not known where it ran");
         assert_lost(&found, &world.lines(ALICE, job.head.id).await);
+        assert!(world.asked.try_recv().is_err(), "it ran again");
     }
     // What was settled so is written down: the next start finds it ended.
     let (job, existed) = soon(world.book.submit(keyed(ALICE, "k", 1))).await.unwrap();
@@ -147,14 +153,29 @@ async fn a_key_never_lets_a_job_run_twice() {
     let mut world = World::on(disk.shared(), Config::default()).await;
     let (job, existed) = soon(world.book.submit(keyed(ALICE, "k", 1))).await.unwrap();
     assert!(existed && job.head.id == asked.id);
-    assert_lost(&job, &world.lines(ALICE, job.head.id).await);
+    // As nothing had begun, this start runs it: once, and under its own id.
+    let cargo = world.asked().await.take_on();
+    assert_eq!(cargo.id, asked.id);
+    cargo.end(Verdict::Completed).await;
+    world.lines(ALICE, job.head.id).await;
     assert!(world.asked.try_recv().is_err());
 }
 
 /// Waits until the book says that its disk works.
-async fn healthy(world: &World) {
+pub(super) async fn healthy(world: &World) {
     let wait = async {
-        while !world.book.is_healthy() {
+        while world.book.failure().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(wait).await;
+}
+
+/// Waits until the disk has refused `more` changes.
+async fn refuses(disk: &FlakyDisk, more: usize) {
+    let most = disk.refused() + more;
+    let wait = async {
+        while disk.refused() < most {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -167,13 +188,15 @@ async fn a_disk_that_fails_and_works_again() {
     let mut world = World::on(disk.shared(), Config::default()).await;
     let before = world.complete(job_of(ALICE), "before").await;
     let (running, cargo) = world.start(job_of(ALICE)).await;
-    assert!(world.book.is_healthy());
+    assert!(world.book.failure().is_none());
 
     disk.break_after(0);
     let refused = world.refusal(keyed(ALICE, "k", 1)).await;
     assert!(matches!(refused, Error::Store(_)), "{refused:?}");
-    assert!(refused.to_string().contains("no space left"), "{refused}");
-    assert!(!world.book.is_healthy());
+    let refused = refused.to_string();
+    assert!(refused.contains("no space left"), "{refused}");
+    assert_eq!(refused.matches("the job store does not accept writes").count(), 1, "{refused}");
+    assert!(world.book.failure().is_some_and(|why| why.contains("no space left")));
     assert!(world.asked.try_recv().is_err(), "the Consumer was asked before the key was on disk");
     // Without a key the Consumer was asked at the same time, and is told to stop.
     let book = world.book.clone();
@@ -189,7 +212,7 @@ async fn a_disk_that_fails_and_works_again() {
     assert_eq!(world.lines(ALICE, running.head.id).await.len(), 2);
     let job = world.get(ALICE, running.head.id).await;
     assert_eq!((job.head.status, job.output.as_deref()), (Status::Completed, Some("during")));
-    assert!(!world.book.is_healthy());
+    assert!(world.book.failure().is_some());
 
     disk.mend();
     // By itself: nobody sends jobs to a node that is not ready.
@@ -200,7 +223,93 @@ async fn a_disk_that_fails_and_works_again() {
     assert_eq!(world.total(ALICE).await, 3);
     world.stop().await;
     let world = World::on(disk.shared(), Config::default()).await;
-    for (id, output) in [(before, "before"), (after, "after")] {
-        assert_eq!(world.get(ALICE, id).await.output.as_deref(), Some(output));
+    for (id, output) in [(before, "before"), (running.head.id, "during"), (after, "after")] {
+        let job = world.get(ALICE, id).await;
+        assert_eq!((job.head.status, job.output.as_deref()), (Status::Completed, Some(output)));
     }
+}
+
+/// An end that the disk refused is written when it works again, and frees what it held in memory.
+#[tokio::test]
+async fn an_end_that_could_not_be_written_is_tried_again() {
+    let disk = FlakyDisk::default();
+    let config = Config { kept_per_account: 1, ..Config::default() };
+    let mut world = World::on(disk.shared(), config.clone()).await;
+    let (first, one) = world.start(job_of(ALICE)).await;
+    let (second, two) = world.start(job_of(ALICE)).await;
+    disk.break_after(0);
+    let mut seen = Vec::new();
+    for (job, cargo) in [(&first, one), (&second, two)] {
+        cargo.token("x").await;
+        cargo.end(Verdict::Completed).await;
+        seen = world.lines(ALICE, job.head.id).await;
+    }
+    // Neither is on disk: neither may be forgotten, and both keep their places.
+    assert_eq!(world.total(ALICE).await, 2);
+    assert_eq!(world.book.inner.index().unfinished(), 2);
+    let held = || world.book.inner.event_bytes.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(held() > 0);
+    // More often than once.
+    refuses(&disk, 8).await;
+    disk.mend();
+    let freed = async {
+        while held() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(freed).await;
+    assert_eq!((world.total(ALICE).await, world.book.metrics().unfinished.get()), (1, 0));
+    disk.cut_power(|_| false);
+    world.kill().await;
+    let world = World::on(disk.shared(), config).await;
+    let (jobs, _) = soon(world.book.list(ALICE, 9, 0)).await.unwrap();
+    let found: Vec<_> = jobs.iter().map(|j| (j.head.status, j.output.as_deref())).collect();
+    assert_eq!(found[0], (Status::Completed, Some("x")));
+    assert_eq!(world.lines(ALICE, jobs[0].head.id).await, seen);
+}
+
+/// A disk that has no room for jobs has some for nothing at all.
+#[tokio::test]
+async fn a_full_disk_is_reported_until_a_job_fits() {
+    let disk = FlakyDisk::default();
+    let world = World::on(disk.shared(), Config::default()).await;
+    let large = || {
+        let mut submission = keyed(ALICE, "k", 1);
+        submission.request.input = json!({ "prompt": "x".repeat(8 << 20) });
+        submission
+    };
+    disk.fill();
+    let refused = world.refusal(large()).await;
+    assert!(matches!(refused, Error::Store(_)), "{refused:?}");
+    // It is probed, and stays as it is.
+    refuses(&disk, 2).await;
+    assert!(world.book.failure().is_some_and(|why| why.contains("no space left")));
+    disk.mend();
+    healthy(&world).await;
+    let mut world = world;
+    world.complete(large(), "x").await;
+}
+
+/// That a job has begun is written as soon as the disk takes it: else the next start would run it
+/// again.
+#[tokio::test]
+async fn that_a_job_has_begun_is_written_when_the_disk_works_again() {
+    let disk = FlakyDisk::default();
+    let mut world = World::on(disk.shared(), Config::default()).await;
+    let (job, cargo) = world.start(job_of(ALICE)).await;
+    disk.break_after(0);
+    cargo.started(0).await;
+    let failed = async {
+        while world.book.failure().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(failed).await;
+    disk.mend();
+    healthy(&world).await;
+    disk.cut_power(|_| false);
+    world.kill().await;
+    let mut world = World::on(disk.shared(), Config::default()).await;
+    assert_lost(&world.get(ALICE, job.head.id).await, &world.lines(ALICE, job.head.id).await);
+    assert!(world.asked.try_recv().is_err(), "it ran again");
 }

@@ -11,7 +11,7 @@ use archipelag_protocol::{
 use futures::FutureExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn receipt(job: JobId) -> SettledReceipt {
+pub(super) fn receipt(job: JobId) -> SettledReceipt {
     let receipt = Receipt {
         job,
         cargo: CargoId([9; 32]),

@@ -3,6 +3,7 @@
 mod bounds;
 mod disk;
 mod life;
+mod recovery;
 mod repeat;
 
 use super::{
@@ -20,13 +21,14 @@ use archipelag_protocol::{
     job::{Failure, Step},
     manifest::Version,
     matching::RegionPolicy,
-    payment::Verdict,
+    payment::{SettledReceipt, Verdict},
     pricing::{Metering, Price},
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use serde_json::json;
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex},
     time::Duration,
@@ -109,8 +111,11 @@ fn ended(verdict: Verdict, failure: Option<Failure>) -> Ended {
     Ended { verdict, failure, receipt: None, price, metering, attempts: 1 }
 }
 
+/// What the Consumer has on disk: it outlives the node.
+type Receipts = Arc<Mutex<BTreeMap<JobId, SettledReceipt>>>;
+
 #[derive(Debug)]
-struct Scripted(mpsc::Sender<Asked>);
+struct Scripted(mpsc::Sender<Asked>, Receipts);
 
 #[async_trait]
 impl Submitter for Scripted {
@@ -132,6 +137,10 @@ impl Submitter for Scripted {
         let (answer, answered) = oneshot::channel();
         self.0.send(Asked { payer, id, request, answer }).await.unwrap();
         answered.await.unwrap()
+    }
+
+    fn receipt(&self, job: JobId) -> Result<Option<SettledReceipt>, String> {
+        Ok(self.1.lock().unwrap().get(&job).cloned())
     }
 }
 
@@ -175,11 +184,15 @@ impl World {
     }
 
     async fn on(disk: Arc<dyn Disk>, config: Config) -> Self {
+        Self::with(Receipts::default(), disk, config).await
+    }
+
+    async fn with(receipts: Receipts, disk: Arc<dyn Disk>, config: Config) -> Self {
         let executor = Arc::new(Killable::default());
         let tasks = Tasks::new(executor.clone());
         let workers = Arc::new(InlineWorkers(executor.clone()));
         let (sender, asked) = mpsc::channel(64);
-        let submitter = Arc::new(Scripted(sender));
+        let submitter = Arc::new(Scripted(sender, receipts));
         let book = JobBook::open(disk, workers, tasks.clone(), submitter, config).await.unwrap();
         Self { book, tasks, executor, asked }
     }

@@ -102,12 +102,46 @@ async fn the_oldest_keys_make_room() {
 }
 
 #[tokio::test]
-async fn a_key_ends_with_its_job() {
+async fn a_key_outlives_its_job() {
     let config = Config { kept_per_account: 1, ..Config::default() };
-    let mut world = World::new(config).await;
+    let disk = Arc::new(MemoryDisk::new());
+    let mut world = World::on(disk.clone(), config.clone()).await;
     let first = world.complete(keyed(ALICE, "k", 1), "x").await;
     world.complete(job_of(ALICE), "x").await;
-    assert_ne!(world.complete(keyed(ALICE, "k", 2), "x").await, first);
+    assert!(soon(world.book.get(ALICE, first)).await.unwrap().is_none());
+    for restarted in [false, true] {
+        if restarted {
+            world.stop().await;
+            world = World::on(disk.clone(), config.clone()).await;
+        }
+        let refused = world.refusal(keyed(ALICE, "k", 1)).await;
+        assert!(matches!(refused, Error::KeyOutlivedJob), "{refused:?}");
+        let other = world.refusal(keyed(ALICE, "k", 2)).await;
+        assert!(matches!(other, Error::KeyReused), "{other:?}");
+        assert!(world.asked.try_recv().is_err(), "it ran again");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_taken_on_is_counted() {
+    let config = Config { unfinished_per_account: 1, ..Config::default() };
+    let mut world = World::new(config).await;
+    let counted = |world: &World| world.book.metrics().refused.get();
+    let mut unknown = job_of(ALICE);
+    unknown.request.slug = "nothing".into();
+    world.refusal(unknown).await;
+    assert_eq!(counted(&world), 1);
+    let book = world.book.clone();
+    let (result, ()) =
+        tokio::join!(soon(book.submit(job_of(ALICE))), async { world.asked().await.refuse() });
+    assert!(result.is_err());
+    assert_eq!(counted(&world), 2);
+    let (_, _running) = world.start(keyed(ALICE, "k", 1)).await;
+    assert_eq!(counted(&world), 2);
+    world.refusal(job_of(ALICE)).await;
+    assert_eq!(counted(&world), 3);
+    world.refusal(keyed(ALICE, "k", 2)).await;
+    assert_eq!(counted(&world), 4);
 }
 
 #[tokio::test]
