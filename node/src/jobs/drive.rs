@@ -8,10 +8,11 @@ use super::{
     recovery::{self, LOST},
     store::Op,
     submitter::Started,
-    writer::{RETRY_DELAY, Writer},
+    writer::Writer,
 };
 use crate::{
     consumer::{Ended, Update},
+    disk::RETRY_DELAY,
     mesh::now,
 };
 use archipelag_protocol::{

@@ -14,10 +14,11 @@ use super::{
     record::{Head, Status, Usage},
     store::Op,
     submitter::Started,
-    writer::{RETRY_DELAY, Writer},
+    writer::Writer,
 };
 use crate::{
     consumer::{Ended, Request, Update},
+    disk::RETRY_DELAY,
     mesh::now,
 };
 use archipelag_protocol::{

@@ -5,11 +5,9 @@ use super::{
     Error,
     store::{Op, Store},
 };
+use crate::disk::RETRY_DELAY;
 use archipelag_protocol::id::JobId;
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -19,8 +17,6 @@ use tokio::{
 const QUEUE: usize = 1_024;
 /// Writes in one commit.
 const GROUP: usize = 256;
-/// How long a failing disk is left alone before it is tried again.
-pub(super) const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The most that a failing disk is probed with.
 const PROBE_BYTES: usize = 1 << 20;
 /// Where a probe is written; job ids are random.
