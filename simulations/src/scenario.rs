@@ -147,6 +147,7 @@ impl Scenario {
             input: jobs.input.clone(),
             regions: RegionPolicy::Any,
             bid_percent: None,
+            wait_s: None,
         };
         let node = world.node(jobs.from)?;
         let submitted = node.consumer.submit(&node.payer, id, request).await;

@@ -98,6 +98,7 @@ async fn submit_and_wait(pair: &Pair) -> anyhow::Result<()> {
         input: input(),
         regions: RegionPolicy::Any,
         bid_percent: None,
+        wait_s: None,
     };
     let consumer = &pair.consumer;
     let mut running = consumer

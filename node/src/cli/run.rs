@@ -43,6 +43,9 @@ pub(crate) struct Run {
     /// The most to pay, in percent of the Cargo's price
     #[arg(long, value_name = "PERCENT")]
     bid: Option<u16>,
+    /// Wait so long for room when every Island that could take it is full; 600 unless told
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u32>,
     /// Cancel the job after so many seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -63,7 +66,8 @@ impl Run {
     /// A run of `cargo` with `input`, everything else as it is by default.
     pub(crate) fn plain(cargo: String, input: Input) -> Self {
         let (region, prefer_region) = (Vec::new(), None);
-        Self { cargo, input, region, prefer_region, explain: false, bid: None, timeout: None }
+        let (bid, wait, timeout) = (None, None, None);
+        Self { cargo, input, region, prefer_region, explain: false, bid, wait, timeout }
     }
 
     pub(crate) async fn run(self, global: &Global) -> Outcome {
@@ -102,6 +106,9 @@ impl Run {
         if let Some(bid) = self.bid {
             body["bid_percent"] = bid.into();
         }
+        if let Some(wait) = self.wait {
+            body["wait_s"] = wait.into();
+        }
         let job = {
             let _progress = Progress::start("submitting");
             data(client.post("api/v1/jobs", &body).await?)
@@ -134,7 +141,8 @@ impl Run {
         let (slug, version) = parse_cargo(&self.cargo)?;
         let resolved = light.catalog.resolve(&slug, version.as_ref()).await?;
         let input = self.input.read(&resolved.entry.manifest.value.input_schema)?;
-        Ok(Request { slug, version, input, regions: self.regions()?, bid_percent: self.bid })
+        let (regions, bid_percent) = (self.regions()?, self.bid);
+        Ok(Request { slug, version, input, regions, bid_percent, wait_s: self.wait })
     }
 
     async fn by_mesh(&self, global: &Global) -> Outcome {

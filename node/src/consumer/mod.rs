@@ -64,6 +64,14 @@ pub struct Request {
     pub regions: RegionPolicy,
     /// The most that the Consumer pays, in percent of the Cargo's price.
     pub bid_percent: Option<u16>,
+    /// How long it may wait for room, in seconds, when every Island that could take it is full;
+    /// [`Request::WAIT_S`] when absent.
+    pub wait_s: Option<u32>,
+}
+
+impl Request {
+    /// Long enough for a burst to pass.
+    pub const WAIT_S: u32 = 600;
 }
 
 /// What happens to a job, in order. The last one is [`Update::Ended`].

@@ -67,6 +67,8 @@ pub(super) struct Prepared {
     pub(super) input_hash: ContentId,
     pub(super) price_max: Credits,
     pub(super) time_ms: u64,
+    /// How long it may wait for room.
+    pub(super) wait: Duration,
     pub(super) matching: matching::Request,
 }
 
@@ -106,7 +108,8 @@ pub(super) async fn prepare(
         tokens_per_second: None,
     };
     let input_hash = ContentId::of(&input);
-    Ok(Prepared { resolved, input, input_hash, price_max, time_ms, matching })
+    let wait = Duration::from_secs(request.wait_s.unwrap_or(Request::WAIT_S).into());
+    Ok(Prepared { resolved, input, input_hash, price_max, time_ms, wait, matching })
 }
 
 fn check_input(resolved: &Resolved, input: &Value, limit: u64) -> Result<Bytes, Refused> {

@@ -15,9 +15,7 @@ use archipelag_protocol::{
 use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long a job waits for room while every Island that could take it is full.
-const FULL_WAIT: Duration = Duration::from_secs(600);
-/// After which time its Consumer is told.
+/// A job that waits for room tells its Consumer after this time.
 const NOTICE_AFTER: Duration = Duration::from_secs(1);
 /// It asks again when another job of this node ends, and at least so often: others use the Islands,
 /// too.
@@ -55,7 +53,7 @@ impl Tried {
         let new = || Waiting { since: Instant::now(), pause: *POLL.start(), told: false };
         let waiting = self.waiting.get_or_insert_with(new);
         let waited = waiting.since.elapsed();
-        if waited >= FULL_WAIT {
+        if waited >= job.prepared.wait {
             return false;
         }
         if waited >= NOTICE_AFTER && !waiting.told {

@@ -52,7 +52,7 @@ pub(super) struct NewJob {
     /// Another version than the newest.
     version: Option<String>,
     input: Value,
-    /// Taken and not used: every job is dispatched at once, none waits behind another.
+    /// Taken and not used: jobs are dispatched at once, and those that wait for room are equal.
     #[serde(default, rename = "priority")]
     _priority: Option<Value>,
     region: Option<String>,
@@ -63,6 +63,8 @@ pub(super) struct NewJob {
     bid_price: Option<serde_json::Number>,
     /// The same, in percent of that price.
     bid_percent: Option<u16>,
+    /// How long it may wait, in seconds, while every Island that could take it is full.
+    wait_s: Option<u32>,
 }
 
 impl NewJob {
@@ -133,6 +135,7 @@ pub(super) async fn submit(
         input: wanted.input,
         regions: NewJob::regions(wanted.region, wanted.regions, wanted.prefer_region)?,
         bid_percent: wanted.bid_percent,
+        wait_s: wanted.wait_s,
     };
     if let Some(bid) = &wanted.bid_price {
         if request.bid_percent.is_some() {

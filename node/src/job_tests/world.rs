@@ -396,7 +396,7 @@ pub(super) fn steps(steps: Value) -> Value {
 pub(super) fn request(slug: &str, input: Value) -> Request {
     // Islands in `here` come first: tests order Islands by it.
     let regions = RegionPolicy::Prefer("here".into());
-    Request { slug: slug.into(), version: None, input, regions, bid_percent: None }
+    Request { slug: slug.into(), version: None, input, regions, bid_percent: None, wait_s: None }
 }
 
 /// What a Consumer was given of a job.

@@ -257,10 +257,11 @@ impl JobBook {
             cargo: workload.cargo,
             slug: workload.slug,
             version: workload.version,
-            terms: Some(Terms {
+            terms: Terms {
                 regions: submission.request.regions.clone(),
                 bid_percent: submission.request.bid_percent,
-            }),
+                wait_s: submission.request.wait_s,
+            },
             status: Status::Pending,
             created: now(),
             started: None,

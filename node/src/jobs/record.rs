@@ -107,6 +107,7 @@ pub struct Terms {
     #[serde(with = "Regions")]
     pub regions: RegionPolicy,
     pub bid_percent: Option<u16>,
+    pub wait_s: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,9 +128,7 @@ pub struct Head {
     pub cargo: CargoId,
     pub slug: String,
     pub version: Version,
-    /// Unknown of jobs that an older version of this program took on.
-    #[serde(default)]
-    pub terms: Option<Terms>,
+    pub terms: Terms,
     pub status: Status,
     pub created: Timestamp,
     pub started: Option<Timestamp>,

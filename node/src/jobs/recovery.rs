@@ -83,9 +83,10 @@ pub(super) async fn load(book: &Inner) -> Result<Vec<Waiting>, Error> {
 
 /// What the Consumer was asked, when no Island has begun it and all of it is known.
 async fn request(book: &Inner, head: &Head) -> Result<Option<Request>, Error> {
-    let Some(terms) = head.terms.clone().filter(|_| head.status == Status::Pending) else {
+    if head.status != Status::Pending {
         return Ok(None);
-    };
+    }
+    let terms = head.terms.clone();
     let texts = book.store.texts(vec![head.id], usize::MAX).await?.pop().unwrap_or_default();
     let input = texts.input.and_then(|text| serde_json::from_str(&text).ok());
     Ok(input.map(|input| Request {
@@ -95,6 +96,7 @@ async fn request(book: &Inner, head: &Head) -> Result<Option<Request>, Error> {
         input,
         regions: terms.regions,
         bid_percent: terms.bid_percent,
+        wait_s: terms.wait_s,
     }))
 }
 

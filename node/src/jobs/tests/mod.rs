@@ -275,6 +275,7 @@ fn job_of(account: AccountId) -> Submission {
         input: json!({ "prompt": "hi" }),
         regions: RegionPolicy::Any,
         bid_percent: None,
+        wait_s: None,
     };
     Submission { account, request, idempotency: None }
 }

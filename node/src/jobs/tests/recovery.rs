@@ -14,6 +14,7 @@ fn particular() -> Submission {
     let mut submission = keyed(ALICE, "k", 1);
     submission.request.regions = RegionPolicy::Only(vec!["eu".into(), "us".into()]);
     submission.request.bid_percent = Some(130);
+    submission.request.wait_s = Some(7);
     submission
 }
 
@@ -179,23 +180,4 @@ async fn a_refused_job_does_not_run_after_a_power_cut() {
         assert_eq!(world.total(ALICE).await, 0, "{fails}");
         assert_eq!(world.book.metrics().unfinished.get(), 0);
     }
-}
-
-/// Records of before the terms were kept are readable, and nobody guesses where such a job may run.
-#[tokio::test]
-async fn a_record_without_terms_is_read_and_not_run_again() {
-    let disk = Arc::new(MemoryDisk::new());
-    let mut world = World::on(disk.clone(), Config::default()).await;
-    let (job, _waits) = world.start(job_of(ALICE)).await;
-    let mut record = serde_json::to_value(&job.head).unwrap();
-    record.as_object_mut().unwrap().remove("terms").unwrap();
-    record["status"] = json!("pending");
-    let old: crate::jobs::Head = serde_json::from_value(record).unwrap();
-    let store = world.book.inner.store.clone();
-    soon(store.commit(vec![crate::jobs::store::Op::Head(Box::new(old))])).await.unwrap();
-    drop(store);
-    world.kill().await;
-    let mut world = World::on(disk, Config::default()).await;
-    assert_lost(&world.get(ALICE, job.head.id).await, &world.lines(ALICE, job.head.id).await);
-    assert!(world.asked.try_recv().is_err(), "it ran again");
 }
