@@ -11,7 +11,7 @@ use super::{
     output::{Progress, plain},
     target::Target,
 };
-use crate::consumer::{Ended, Request, Running, Update};
+use crate::consumer::{Ended, Request, Running, Update, whole_numbers};
 use archipelag_protocol::{
     event::Event,
     id::JobId,
@@ -141,6 +141,7 @@ impl Run {
         let (slug, version) = parse_cargo(&self.cargo)?;
         let resolved = light.catalog.resolve(&slug, version.as_ref()).await?;
         let input = self.input.read(&resolved.entry.manifest.value.input_schema)?;
+        let input = whole_numbers(input);
         let (regions, bid_percent) = (self.regions()?, self.bid);
         Ok(Request { slug, version, input, regions, bid_percent, wait_s: self.wait })
     }

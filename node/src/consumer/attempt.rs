@@ -110,7 +110,6 @@ impl From<codec::Error> for Stop {
 /// Offers the job to one Island and follows it to its end.
 pub(super) async fn attempt(job: &mut Job, advert: &SignedAdvert, attempt: u32) -> End {
     let core = job.core.clone();
-    core.metrics.attempts.inc();
     let (node, island) = (advert.value.node, advert.value.account);
     tracing::debug!(job = %job.id, island = %node.short(), attempt, "consumer.attempt");
     let reserved = tokio::select! {

@@ -130,12 +130,12 @@ impl OpenHold {
     }
 }
 
-/// One payer's hold with one Island. Opening and topping up take turns.
-#[derive(Debug, Default)]
-struct Slot {
-    opening: tokio::sync::Mutex<()>,
-    current: Mutex<Option<Arc<OpenHold>>>,
-}
+/// One payer's hold with one Island.
+type Slot = Mutex<Option<Arc<OpenHold>>>;
+
+/// Held while a payer opens a hold or tops one up, so that each looks at what the one before it left
+/// of the balance.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 #[derive(Debug)]
 pub(super) struct Holds {
@@ -144,6 +144,7 @@ pub(super) struct Holds {
     pub(super) store: Store,
     metrics: Arc<Metrics>,
     slots: Mutex<BTreeMap<Pair, Arc<Slot>>>,
+    turns: Mutex<BTreeMap<AccountId, Turn>>,
     closing: Mutex<BTreeMap<HoldId, Closing>>,
 }
 
@@ -156,8 +157,8 @@ impl Holds {
         found: Found,
     ) -> Self {
         let slots = found.holds.into_iter().map(|(pair, record)| {
-            let current = Mutex::new(Some(Arc::new(OpenHold::new(record, Some(Doubt::Old)))));
-            (pair, Arc::new(Slot { current, ..Slot::default() }))
+            let hold = Arc::new(OpenHold::new(record, Some(Doubt::Old)));
+            (pair, Arc::new(Mutex::new(Some(hold))))
         });
         let closing = found.closing.into_iter().map(|closing| (closing.hold, closing));
         Self {
@@ -166,6 +167,7 @@ impl Holds {
             store,
             metrics,
             slots: Mutex::new(slots.collect()),
+            turns: Mutex::default(),
             closing: Mutex::new(closing.collect()),
         }
     }
@@ -173,7 +175,7 @@ impl Holds {
     /// What is reserved for `island` already and free for a new job.
     pub(super) fn room(&self, payer: AccountId, island: AccountId) -> Credits {
         let slot = lock(&self.slots).get(&(payer, island)).cloned();
-        let Some(hold) = slot.and_then(|slot| lock(&slot.current).clone()) else {
+        let Some(hold) = slot.and_then(|slot| lock(&slot).clone()) else {
             return Credits::ZERO;
         };
         let amounts = lock(&hold.amounts);
@@ -183,7 +185,7 @@ impl Holds {
     /// The same, with holds of before a restart counted at what was known of them then.
     pub(super) fn expected_room(&self, payer: AccountId, island: AccountId) -> Credits {
         let slot = lock(&self.slots).get(&(payer, island)).cloned();
-        let hold = slot.and_then(|slot| lock(&slot.current).clone());
+        let hold = slot.and_then(|slot| lock(&slot).clone());
         hold.map_or(Credits::ZERO, |hold| hold.room_now())
     }
 
@@ -196,12 +198,20 @@ impl Holds {
     fn slot(&self, pair: Pair) -> Result<Arc<Slot>, Error> {
         let mut slots = lock(&self.slots);
         if slots.len() >= MAX_PAIRS && !slots.contains_key(&pair) {
-            slots.retain(|_, slot| lock(&slot.current).is_some());
+            slots.retain(|_, slot| lock(slot).is_some());
         }
         if slots.len() >= MAX_PAIRS && !slots.contains_key(&pair) {
             return Err(Error::TooMany);
         }
         Ok(slots.entry(pair).or_default().clone())
+    }
+
+    fn turn(&self, payer: AccountId) -> Turn {
+        let mut turns = lock(&self.turns);
+        if turns.len() >= MAX_PAIRS {
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        turns.entry(payer).or_default().clone()
     }
 
     /// Reserves `price_max` for a job on `island` that may last until `until`. Costs nothing but
@@ -221,7 +231,8 @@ impl Holds {
         if let Some(reservation) = self.try_reserve(&slot, island, price_max, until) {
             return Ok(reservation);
         }
-        let _turn = slot.opening.lock().await;
+        let turn = self.turn(pair.0);
+        let _turn = turn.lock().await;
         // Somebody else may have mended it while this job waited.
         if let Some(reservation) = self.try_reserve(&slot, island, price_max, until) {
             return Ok(reservation);
@@ -253,7 +264,7 @@ impl Holds {
         price_max: Credits,
         until: Timestamp,
     ) -> Option<Reservation> {
-        let hold = lock(&slot.current).clone()?;
+        let hold = lock(&slot).clone()?;
         let mut amounts = lock(&hold.amounts);
         if amounts.doubt.is_some() || hold.expires < until || hold.room(&amounts) < price_max {
             return None;
@@ -274,23 +285,48 @@ impl Holds {
         price_max: Credits,
         until: Timestamp,
     ) -> Result<(), Error> {
-        let current = lock(&slot.current).clone();
+        let current = lock(&slot).clone();
         if let Some(hold) = current {
             let doubt = lock(&hold.amounts).doubt;
             let usable = hold.expires >= until && self.check(&hold, bank).await?;
             if usable && self.top_up(&hold, pair, bank, price_max, doubt).await? {
                 return Ok(());
             }
-            *lock(&slot.current) = None;
-            let (hold, due) = (hold.hold, now());
-            let closing = Closing { hold, payer: pair.0, due };
-            lock(&self.closing).insert(hold, closing);
-            self.store.write(Change::Closing(closing)).await;
-            self.store.write(Change::NoHold(pair, hold)).await;
+            self.give_up(slot, pair, hold.hold).await;
         }
         let hold = self.open(pair, bank, price_max).await?;
-        *lock(&slot.current) = Some(hold);
+        *lock(&slot) = Some(hold);
         Ok(())
+    }
+
+    /// Uses `hold` no more; [`Holds::close_due`] closes it.
+    async fn give_up(&self, slot: &Slot, pair: Pair, hold: HoldId) {
+        *lock(&slot) = None;
+        let closing = Closing { hold, payer: pair.0, due: now() };
+        lock(&self.closing).insert(hold, closing);
+        self.store.write(Change::Closing(closing)).await;
+        self.store.write(Change::NoHold(pair, hold)).await;
+    }
+
+    /// Gives up the holds of `payer` that have expired: with Islands that get no job any more nothing
+    /// else would.
+    async fn give_up_expired(&self, payer: AccountId, now: Timestamp) {
+        let slots: Vec<(Pair, Arc<Slot>)> = {
+            let slots = lock(&self.slots);
+            let mine = slots.iter().filter(|(pair, _)| pair.0 == payer);
+            mine.map(|(pair, slot)| (*pair, slot.clone())).collect()
+        };
+        let turn = self.turn(payer);
+        let _turn = turn.lock().await;
+        for (pair, slot) in slots {
+            let unused = |hold: &Arc<OpenHold>| {
+                hold.expires <= now && lock(&hold.amounts).reserved == Credits::ZERO
+            };
+            let expired = lock(&slot).clone().filter(unused);
+            if let Some(hold) = expired {
+                self.give_up(&slot, pair, hold.hold).await;
+            }
+        }
     }
 
     /// Asks the ledger about a doubtful hold. False when it can't be used any more.
@@ -381,10 +417,11 @@ impl Holds {
         lock(&self.closing).values().any(|c| c.payer == payer && c.due <= now)
     }
 
-    /// Tells the ledger to close what is due: first to start the dispute window, then to give back
+    /// Tells the ledger to close what is due or has expired: first to start the dispute window, then to give back
     /// what is left.
     pub(super) async fn close_due(&self, bank: &Arc<dyn Bank>) {
         let (payer, now) = (bank.key().account(), now());
+        self.give_up_expired(payer, now).await;
         let due: Vec<HoldId> = {
             let mut closing = lock(&self.closing);
             let mine = closing.values_mut().filter(|c| c.payer == payer && c.due <= now);
@@ -524,5 +561,87 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let mut amounts = lock(&self.hold.amounts);
         amounts.reserved = amounts.reserved.saturating_sub(self.price_max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        disk::{Handle, MemoryDisk},
+        environment::{Executor, InlineWorkers, Tasks, TokioExecutor},
+    };
+    use archipelag_protocol::{
+        id::TxId,
+        ledger::{Hold, IslandStanding, TransactionReceipt},
+        policy::Policy,
+        sign::SecretKey,
+    };
+    use async_trait::async_trait;
+
+    /// A ledger that has forgotten every hold; keeps what it was sent.
+    #[derive(Debug)]
+    struct Till {
+        key: SecretKey,
+        sent: Mutex<Vec<Action>>,
+    }
+
+    #[async_trait]
+    impl Bank for Till {
+        fn key(&self) -> &SecretKey {
+            &self.key
+        }
+
+        async fn balance(&self) -> Result<Credits, ledger::Error> {
+            Ok(Credits::from_whole(8))
+        }
+
+        async fn hold(&self, _: HoldId) -> Result<Option<Hold>, ledger::Error> {
+            Ok(None)
+        }
+
+        async fn standing(&self, _: AccountId) -> Result<IslandStanding, ledger::Error> {
+            Ok(IslandStanding::default())
+        }
+
+        async fn send(&self, action: Action) -> Result<TransactionReceipt, ledger::Error> {
+            let mut sent = lock(&self.sent);
+            sent.push(action);
+            let transaction = TxId([u8::try_from(sent.len()).unwrap(); 32]);
+            Ok(TransactionReceipt { transaction, height: 1, outcome: Ok(()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_expired_hold_is_closed_though_its_island_gets_no_job_any_more() {
+        let executor: Arc<dyn Executor> =
+            Arc::new(TokioExecutor(tokio::runtime::Handle::current()));
+        let tasks = Tasks::new(executor.clone());
+        let database = Handle::open(Arc::new(MemoryDisk::new()), "consumer").unwrap();
+        let (workers, stop) = (Arc::new(InlineWorkers(executor)), tasks.stopping());
+        let (store, found) = Store::open(database, workers, &tasks, stop, 4, now()).unwrap();
+        let policy = Policy::default().payment;
+        let holds = Holds::new(NetworkId([0; 32]), policy, store, Arc::default(), found);
+        let till = Arc::new(Till { key: SecretKey::from_seed([7; 32]), sent: Mutex::default() });
+        let bank: Arc<dyn Bank> = till.clone();
+        let payer = till.key.account();
+        let (used, running) = (AccountId([1; 32]), AccountId([2; 32]));
+        let price = Credits::from_whole(1);
+        let reservation = holds.reserve(&bank, used, price, now()).await.unwrap();
+        let _job = holds.reserve(&bank, running, price, now()).await.unwrap();
+        let hold = reservation.hold();
+        drop(reservation);
+
+        holds.give_up_expired(payer, now()).await;
+        assert_eq!(holds.expected_room(payer, used), Credits::from_whole(2));
+        let later = now().after_ms(Policy::default().payment.hold_life_ms + 1);
+        holds.give_up_expired(payer, later).await;
+        holds.close_due(&bank).await;
+        let closed: Vec<_> = lock(&till.sent).split_off(2);
+        assert_eq!(closed, [Action::CloseHold { hold }]);
+        assert_eq!(holds.expected_room(payer, used), Credits::ZERO);
+        // What a job uses stays.
+        assert_eq!(holds.expected_room(payer, running), Credits::from_whole(1));
+        tasks.stop().await;
     }
 }

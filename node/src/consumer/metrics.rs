@@ -10,7 +10,7 @@ component! {
         pub submitted: Counter,
         /// Jobs that were not dispatched, for any reason.
         pub refused: Counter,
-        /// Attempts at jobs: streams opened or tried to.
+        /// Attempts at jobs, but those that an Island refused because it was full.
         pub attempts: Counter,
         /// Attempts after which another Island got the job.
         pub failovers: Counter,

@@ -9,11 +9,13 @@ mod attempt;
 mod check;
 mod delivery;
 mod holds;
+mod input;
 mod metrics;
 mod plan;
 mod run;
 mod store;
 
+pub use input::whole_numbers;
 pub use metrics::Metrics;
 pub use plan::{Plan, PlannedIsland};
 
@@ -26,7 +28,7 @@ use crate::{
     wallet::Wallet,
 };
 use archipelag_protocol::{
-    advert::SignedAdvert,
+    advert::{Advert, SignedAdvert},
     amount::Credits,
     codec,
     event::Event,
@@ -309,7 +311,7 @@ impl Consumer {
             return Ok((prepared, islands.into_iter().filter(within).collect()));
         }
         // All may be reserved for Islands that are not among the best.
-        let within = |account| core.holds.expected_room(payer, account) >= required;
+        let within = |island: &Advert| core.holds.expected_room(payer, island.account) >= required;
         let chosen = plan::choose(core, &prepared, &BTreeSet::new(), within);
         let islands = chosen.map_err(|_| Refused::Credits { required, available: most })?;
         Ok((prepared, islands))

@@ -8,7 +8,7 @@ use crate::{
     services::{Bank, lock},
 };
 use archipelag_protocol::{
-    advert::SignedAdvert,
+    advert::{Advert, SignedAdvert},
     amount::Credits,
     event::depth,
     id::{AccountId, ContentId, JobId, NodeId},
@@ -19,7 +19,7 @@ use archipelag_protocol::{
 };
 use archipelag_runtimes::schema::FieldError;
 use bytes::Bytes;
-use serde_json::{Number, Value};
+use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
@@ -119,10 +119,7 @@ fn check_input(resolved: &Resolved, input: &Value, limit: u64) -> Result<Bytes, 
     if !input.is_object() {
         return Err(whole("must be a JSON object"));
     }
-    let text = match has_whole_floats(input) {
-        true => whole_numbers(input.clone()).to_string(),
-        false => input.to_string(),
-    };
+    let text = input.to_string();
     let found = text.len() as u64;
     if found > limit {
         return Err(Refused::TooLarge { field: "input", limit, found });
@@ -132,37 +129,6 @@ fn check_input(resolved: &Resolved, input: &Value, limit: u64) -> Result<Bytes, 
     }
     resolved.input_schema.validate(input).map_err(Refused::Schema)?;
     Ok(text.into())
-}
-
-/// The whole number that a JSON number such as `5.0` or `1e1` is; `None` for one that is written as
-/// such already, or is too large to be exact.
-#[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
-fn whole(number: &Number) -> Option<i64> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    let float = number.as_f64().filter(|_| number.is_f64())?;
-    (float.fract() == 0.0 && float.abs() < EXACT).then_some(float as i64)
-}
-
-fn has_whole_floats(value: &Value) -> bool {
-    match value {
-        Value::Number(number) => whole(number).is_some(),
-        Value::Array(items) => items.iter().any(has_whole_floats),
-        Value::Object(fields) => fields.values().any(has_whole_floats),
-        _ => false,
-    }
-}
-
-/// Writes whole numbers without fraction or exponent, as RFC 8785 does: a schema's `integer` takes
-/// `5.0`, and a Cargo that reads an integer does not.
-fn whole_numbers(value: Value) -> Value {
-    match value {
-        Value::Number(number) => whole(&number).map_or(Value::Number(number), Value::from),
-        Value::Array(items) => items.into_iter().map(whole_numbers).collect(),
-        Value::Object(fields) => {
-            fields.into_iter().map(|(name, value)| (name, whole_numbers(value))).collect()
-        }
-        other => other,
-    }
 }
 
 /// The most that a job can cost (`SPEC.md`, "Price and payout"): all of its time, and the tokens
@@ -219,7 +185,7 @@ impl Standings {
     }
 }
 
-/// The Islands known now, as matching wants them. `tried` have had the job.
+/// The Islands known now, as matching wants them. `tried` have had the job, or have just refused it.
 pub(super) fn candidates<'a>(
     core: &Core,
     islands: &'a [SeenIsland],
@@ -245,10 +211,10 @@ pub(super) fn choose(
     core: &Core,
     prepared: &Prepared,
     tried: &BTreeSet<NodeId>,
-    within: impl Fn(AccountId) -> bool,
+    within: impl Fn(&Advert) -> bool,
 ) -> Result<Vec<Arc<SignedAdvert>>, Refused> {
     let (mut islands, policy) = (core.routes.islands(), &core.genesis.policy);
-    islands.retain(|seen| within(seen.advert.value.account));
+    islands.retain(|seen| within(&seen.advert.value));
     let candidates = candidates(core, &islands, tried);
     let count = usize::try_from(policy.job.attempts_max).unwrap_or(usize::MAX);
     let ranking = matching::best(&prepared.matching, &candidates, policy, now(), count);
@@ -308,17 +274,6 @@ pub(super) async fn plan(
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn whole_numbers_are_written_as_such() {
-        let input: Value =
-            serde_json::from_str(r#"{"a":[5.0,1e1,-0.0,1.5],"b":{"c":1e300,"d":7,"e":"5.0"}}"#)
-                .unwrap();
-        assert!(has_whole_floats(&input));
-        let text = whole_numbers(input).to_string();
-        assert_eq!(text, r#"{"a":[5,10,0,1.5],"b":{"c":1e+300,"d":7,"e":"5.0"}}"#);
-        assert!(!has_whole_floats(&serde_json::from_str(&text).unwrap()));
-    }
 
     #[test]
     fn the_price_is_bounded_by_what_the_job_may_do() {

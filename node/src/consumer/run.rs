@@ -7,9 +7,10 @@ use super::{
     plan,
 };
 use archipelag_protocol::{
-    advert::SignedAdvert,
+    advert::{Advert, SignedAdvert},
     id::NodeId,
     job::{Failure, Step},
+    matching,
     payment::Verdict,
 };
 use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep};
 const NOTICE_AFTER: Duration = Duration::from_secs(1);
 /// It asks again when another job of this node ends, and at least so often: others use the Islands,
 /// too.
-const POLL: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
+const POLL: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(250);
 
 /// Islands that are not to be asked, or not now.
 #[derive(Default)]
@@ -89,7 +90,7 @@ pub(super) async fn run(mut job: Job, first: Option<Arc<SignedAdvert>>) {
             if !tried.wait(&job).await {
                 break;
             }
-            next = best(&job, &tried.all());
+            next = best(&job, &tried);
             continue;
         };
         if attempts == most {
@@ -100,6 +101,7 @@ pub(super) async fn run(mut job: Job, first: Option<Arc<SignedAdvert>>) {
         let end = Box::pin(attempt(&mut job, &advert, attempts)).await;
         if !matches!(end, End::Full(_)) {
             tried.waiting = None;
+            core.metrics.attempts.inc();
             core.room.notify_one();
         }
         match end {
@@ -127,16 +129,27 @@ pub(super) async fn run(mut job: Job, first: Option<Arc<SignedAdvert>>) {
                 tried.failed.insert(node);
             }
         }
-        next = best(&job, &tried.all());
+        next = best(&job, &tried);
     }
     let message = format!("no Island is left for it; {last}");
     let step = if job.accepted { Step::Lost } else { Step::NoIsland };
     give_up(&job, Verdict::Failed, Failure::new(step, message), attempts).await;
 }
 
-/// The best Island but those `tried`: adverts have changed since the job came.
-fn best(job: &Job, tried: &BTreeSet<NodeId>) -> Option<Arc<SignedAdvert>> {
-    plan::choose(&job.core, &job.prepared, tried, |_| true).ok()?.into_iter().next()
+/// The best Island that is not to be left out: adverts have changed since the job came.
+///
+/// Of those whose adverts say that they are full one is asked with which nothing is reserved yet, and
+/// all the others: each new one would lock credits away only to say no.
+fn best(job: &Job, tried: &Tried) -> Option<Arc<SignedAdvert>> {
+    let (all, payer) = (tried.all(), job.bank.key().account());
+    let room = |island| job.core.holds.expected_room(payer, island);
+    let free = |advert: &Advert| {
+        matching::has_room(advert).is_ok() || room(advert.account) >= job.prepared.price_max
+    };
+    let choose = |within: &dyn Fn(&Advert) -> bool| {
+        plan::choose(&job.core, &job.prepared, &all, within).ok()?.into_iter().next()
+    };
+    choose(&free).or_else(|| tried.full.is_empty().then(|| choose(&|_| true)).flatten())
 }
 
 async fn give_up(job: &Job, verdict: Verdict, failure: Failure, attempts: u32) {

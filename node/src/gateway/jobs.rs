@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    consumer::Request,
+    consumer::{Request, whole_numbers},
     jobs::{Job, Submission, credits, usage_json, workload_id},
 };
 use archipelag_protocol::{
@@ -132,7 +132,7 @@ pub(super) async fn submit(
     let mut request = Request {
         slug: wanted.workload,
         version: version.map_err(|e| Error::field("version", e))?,
-        input: wanted.input,
+        input: whole_numbers(wanted.input),
         regions: NewJob::regions(wanted.region, wanted.regions, wanted.prefer_region)?,
         bid_percent: wanted.bid_percent,
         wait_s: wanted.wait_s,

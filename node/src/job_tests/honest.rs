@@ -264,6 +264,35 @@ async fn jobs_wait_for_room_and_say_so() {
 }
 
 #[tokio::test]
+async fn waiting_reserves_credits_with_one_island_alone() {
+    let world = World::new().await;
+    let islands: Vec<_> = (1..=5)
+        .map(|n| world.island_on(&MemoryDisk::new(), n, "here", |config| config.max_jobs = 1))
+        .collect();
+    let busy = world.consumer();
+    let mut running = Vec::new();
+    for _ in &islands {
+        running.push(busy.submit("say", steps(json!([{ "hang": true }]))).await);
+    }
+    until("all adverts say that they are full", || {
+        let seen = world.view(100).islands();
+        seen.iter().all(|seen| seen.advert.value.active_jobs == 1)
+    })
+    .await;
+    let consumer = world.consumer_on(&MemoryDisk::new(), 50);
+    let mut waiting = consumer.submit("say", steps(json!([{ "token": "a" }]))).await;
+    let said = waiting.updates.recv().await;
+    assert!(matches!(said, Some(Update::Event(_))), "{said:?}");
+    assert_eq!(consumer.consumer.metrics().holds_opened.get(), 1);
+    for job in running {
+        job.cancel.cancel();
+        follow(job).await;
+    }
+    let told = follow(waiting).await;
+    assert_eq!((told.ended.verdict, told.ended.attempts), (Verdict::Completed, 1));
+}
+
+#[tokio::test]
 async fn a_job_that_waits_ends_when_nobody_wants_it_or_its_island_goes() {
     let world = World::new().await;
     let island = world.island_on(&MemoryDisk::new(), 1, "here", |config| config.max_jobs = 1);
