@@ -7,6 +7,7 @@
 use archipelag_protocol::{
     advert::{MAX_NAME_BYTES, MAX_REGION_BYTES},
     id::NetworkId,
+    text::shows,
 };
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use serde::{Deserialize, Serialize};
@@ -237,8 +238,8 @@ fn label(key: &'static str, value: &str, most: usize) -> Result<(), Error> {
     if value.len() > most {
         return refuse(key, format!("{} bytes, the limit is {most}", value.len()));
     }
-    if value.chars().any(char::is_control) {
-        return refuse(key, "control characters are not allowed");
+    if !shows(value) {
+        return refuse(key, "control and invisible characters are not allowed");
     }
     Ok(())
 }

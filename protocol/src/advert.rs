@@ -1,5 +1,8 @@
 //! Capability adverts: what an Island tells the mesh about itself, every few seconds and on change.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     codec,
     id::{AccountId, CargoId, NetworkId, NodeId},
@@ -8,6 +11,7 @@ use crate::{
     policy::AdvertPolicy,
     pricing::HardwareTier,
     sign::{self, Signable, Signed},
+    text::shows,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -60,6 +64,8 @@ pub type SignedAdvert = Signed<Advert>;
 pub enum Error {
     #[error("advert field `{field}`: {found}, the limit is {limit}")]
     Limit { field: &'static str, limit: u64, found: u64 },
+    #[error("advert field `{field}`: control and invisible characters are not allowed")]
+    Hidden { field: &'static str },
     #[error("advert: issued {0} ms in the future, the limit is {MAX_AHEAD_MS}")]
     FromTheFuture(u64),
     #[error("advert: {age_ms} ms old, it counts for {life_ms}")]
@@ -92,6 +98,11 @@ impl Advert {
         };
         limit("name", MAX_NAME_BYTES, self.name.len())?;
         limit("region", MAX_REGION_BYTES, self.region.len())?;
+        for (field, text) in [("name", &self.name), ("region", &self.region)] {
+            if !shows(text) {
+                return Err(Error::Hidden { field });
+            }
+        }
         limit("supported_runtimes", 6, self.supported_runtimes.len())?;
         limit("warm", MAX_WARM, self.warm.len())?;
         limit("addresses", MAX_ADDRESSES, self.addresses.len())?;

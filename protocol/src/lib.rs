@@ -26,5 +26,6 @@ pub mod policy;
 pub mod pricing;
 pub mod query;
 pub mod sign;
+pub mod text;
 pub mod time;
 pub mod trust;

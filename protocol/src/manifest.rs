@@ -1,6 +1,9 @@
 //! The manifest of a Cargo version (`SPEC.md`, "Cargo"): immutable, signed by its publisher,
 //! identified by the SHA-256 of its canonical bytes.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     codec,
     event::depth,
@@ -9,6 +12,7 @@ use crate::{
     policy::PayoutPolicy,
     pricing::Price,
     sign::{self, Signable, Signed},
+    text::shows,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -195,7 +199,10 @@ impl Manifest {
         text("name", &self.name, 1, 100)?;
         check_slug(&self.slug)?;
         self.version.check()?;
-        text("description", &self.description, 1, 2_000)?;
+        length("description", &self.description, 1, 2_000)?;
+        if self.description.chars().any(|c| c.is_control() && c != '\n') {
+            return refuse("description", "control characters are not allowed");
+        }
         self.check_artifact()?;
         schema("input_schema", &self.input_schema)?;
         schema("output_schema", &self.output_schema)?;
@@ -280,15 +287,21 @@ pub fn verify(
     Ok(manifest.value.id()?)
 }
 
-fn text(field: &'static str, value: &str, least: usize, most: usize) -> Result<(), Error> {
+fn length(field: &'static str, value: &str, least: usize, most: usize) -> Result<(), Error> {
     let count = value.chars().count();
     if count < least || count > most {
         return refuse(field, format!("{count} characters, must be {least} to {most}"));
     }
-    if value.chars().any(|c| c.is_control() && c != '\n') {
-        return refuse(field, "control characters are not allowed");
-    }
     Ok(())
+}
+
+/// One line that people tell things apart by.
+fn text(field: &'static str, value: &str, least: usize, most: usize) -> Result<(), Error> {
+    length(field, value, least, most)?;
+    match shows(value) {
+        true => Ok(()),
+        false => refuse(field, "control and invisible characters are not allowed"),
+    }
 }
 
 /// A slug is 1 to 64 lower-case letters, digits and inner hyphens.

@@ -1,6 +1,7 @@
 //! What people and programs see: tables, JSON, spinners, texts that can't steer a terminal.
 
 use super::exit::{Exit, Failed, Outcome};
+use archipelag_protocol::text::is_hidden;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::{
@@ -74,9 +75,9 @@ pub(crate) fn pairs(pairs: &[(&str, String)]) -> Outcome {
     line(&lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// `text` on one line, without what a terminal would take for a command.
+/// `text` on one line, without what a terminal would take for a command or not show.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect()
 }
 
 /// `text` for a terminal: line breaks and tabs stay, other control characters go.
