@@ -46,6 +46,7 @@ async fn a_node_that_stops_settles_its_jobs_as_lost() {
     let (polite, cargo) = world.start(job_of(ALICE)).await;
     let (silent, silently) = world.start(job_of(ALICE)).await;
     silently.started(0).await;
+    cargo.started(0).await;
     cargo.token("part").await;
     let ends = tokio::spawn(async move {
         soon(cargo.cancel.cancelled()).await;
@@ -59,7 +60,7 @@ async fn a_node_that_stops_settles_its_jobs_as_lost() {
     drop(book);
     let world = World::on(disk, Config::default()).await;
     assert_eq!(world.total(ALICE).await, 2);
-    for (id, events) in [(polite.head.id, 2), (silent.head.id, 1)] {
+    for (id, events) in [(polite.head.id, 3), (silent.head.id, 1)] {
         let lines = world.lines(ALICE, id).await;
         assert_eq!(lines.len(), events);
         assert_lost(&world.get(ALICE, id).await, &lines);
