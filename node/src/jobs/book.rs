@@ -164,7 +164,8 @@ impl JobBook {
     /// stays; the flag says that it was there before, by its idempotency key.
     ///
     /// # Errors
-    /// Why it was not taken on; nothing was charged then.
+    /// Why it was not taken on; nothing was charged then. What a failing disk may still make of it,
+    /// `JobBook::forget` says.
     pub async fn submit(&self, submission: Submission) -> Result<(Job, bool), Error> {
         let claim = submission.idempotency.as_ref().map(|(key, body)| {
             let key = Sha256::digest(key.as_bytes()).into();
@@ -208,13 +209,16 @@ impl JobBook {
         claim: Option<(ClaimKey, [u8; 32])>,
     ) -> Result<Job, Error> {
         let writer = self.inner.writer()?;
+        if let Some(reason) = self.inner.health.failure() {
+            // Its record would fail too, and leave a removal that is tried again: so these stay few.
+            return Err(Error::Store(reason));
+        }
         let (entry, live, ops) = self.enter(&submission, workload, claim)?;
         let (id, account) = (entry.head.id, submission.account);
-        let (recorded, started) = self.start(&writer, id, submission, ops, claim.is_some()).await;
-        let started = match started {
+        let started = match self.start(&writer, id, submission, ops).await {
             Ok(started) => started,
             Err(error) => {
-                self.forget(&writer, id, claim.map(|c| c.0), recorded).await;
+                self.forget(&writer, id, claim.map(|c| c.0)).await;
                 return Err(error);
             }
         };
@@ -289,43 +293,28 @@ impl JobBook {
         Ok((entry, live, ops))
     }
 
-    /// Writes the record and hands the job to the Consumer; says whether the record is on disk. With
-    /// an idempotency key that comes first: the key must never let a job run twice.
+    /// Writes the record and hands the job to the Consumer. In this order: a short job may be paid
+    /// for before a slow disk has refused its record, and a key must never let a job run twice.
     async fn start(
         &self,
         writer: &Writer,
         id: JobId,
         submission: Submission,
         ops: Vec<Op>,
-        strict: bool,
-    ) -> (bool, Result<Started, Error>) {
-        let record = async { writer.write(ops).await?.durable().await };
-        let dispatch = self.inner.submitter.submit(submission.account, id, submission.request);
-        let (recorded, started) = if strict {
-            let recorded = record.await;
-            if let Err(error) = recorded {
-                return (false, Err(error));
-            }
-            (recorded, dispatch.await)
-        } else {
-            tokio::join!(record, dispatch)
-        };
-        match (recorded, started) {
-            (Ok(()), started) => (true, started.map_err(Error::from)),
-            (Err(error), Ok(started)) => {
-                started.cancel.cancel();
-                (false, Err(error))
-            }
-            (Err(_), Err(refused)) => (false, Err(refused.into())),
-        }
+    ) -> Result<Started, Error> {
+        writer.write(ops).await?.durable().await?;
+        let Submission { account, request, .. } = submission;
+        Ok(self.inner.submitter.submit(account, id, request).await?)
     }
 
     /// Undoes [`JobBook::enter`]: the job was never acknowledged. When this returns, no start of the
-    /// node will run it.
-    async fn forget(&self, writer: &Writer, id: JobId, claim: Option<ClaimKey>, recorded: bool) {
+    /// node will run it. While the disk fails that can't be: then it holds as soon as the disk works
+    /// again, and a node that ends before may run the job at its next start.
+    async fn forget(&self, writer: &Writer, id: JobId, claim: Option<ClaimKey>) {
+        // Also when its record could not be written: after a failure it may be on disk or not.
         let ops = std::iter::once(Op::Remove(id)).chain(claim.map(Op::Unclaim)).collect();
         // Handed over before the key is free: what the next one with it writes must come after.
-        let removed = writer.write(ops).await;
+        let removed = writer.write_later(ops).await;
         {
             let mut index = self.inner.index();
             index.remove(id);
@@ -334,13 +323,8 @@ impl JobBook {
             }
             self.inner.count(&index);
         }
-        // A record that did not reach the disk needs no more than that attempt.
-        if recorded
-            && let Ok(removed) = removed
-            && removed.durable().await.is_err()
-        {
-            writer.write_later(vec![Op::Remove(id)]).await;
-        }
+        // What fails is tried again, which nobody needs to wait for.
+        let _first = removed.durable().await;
     }
 
     /// The job, when it is `account`'s.

@@ -83,7 +83,7 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         let ended = self.follow().await;
-        if matches!(self.stop, Some(Stop::Node)) && self.waits(ended.as_ref()) {
+        if matches!(self.stop, Some(Stop::Node)) && self.left_for_next_start(ended.as_ref()) {
             self.live.log.close();
             return;
         }
@@ -96,9 +96,13 @@ impl Driver {
 
     /// Whether the node's next start goes on with the job: nothing of it had begun, or only the
     /// Consumer's receipts know by then how it ended.
-    fn waits(&self, ended: Option<&Ended>) -> bool {
-        let begun = self.head.started.is_some() || self.live.log.size().0 > 0;
-        ended.is_none_or(|ended| !begun && ended.verdict == Verdict::Cancelled)
+    fn left_for_next_start(&self, ended: Option<&Ended>) -> bool {
+        ended.is_none_or(|ended| !self.begun() && ended.verdict == Verdict::Cancelled)
+    }
+
+    /// Whether an Island has taken the job.
+    fn begun(&self) -> bool {
+        self.head.started.is_some()
     }
 
     /// Takes updates until the job has ended; `None` when it never says so.
@@ -126,6 +130,10 @@ impl Driver {
                     Update::Started { island, node, attempt } => {
                         self.running(Place { island, node }, attempt).await;
                     }
+                    // Before an Island has the job its Consumer says that it waits for room. Its
+                    // status shows that too; as an event it would take a number that another start
+                    // of the node gives again.
+                    Update::Event(Event::Status { .. }) if !self.begun() => {}
                     Update::Event(event) => self.event(event),
                     Update::Ended(ended) => return Some(ended),
                 }
@@ -218,6 +226,7 @@ impl Driver {
         let gathered = std::mem::take(&mut self.gathered);
         let usage = Usage::new(gathered.usage, ended.metering, ended.price);
         let seed = gathered.seed;
+        let begun = self.begun();
         let head = &mut self.head;
         head.status = ended.verdict.into();
         let mut failure = ended.failure;
@@ -230,8 +239,9 @@ impl Driver {
                 head.status = if free { Status::Failed } else { Status::Cancelled };
                 failure = Some(Failure::new(Step::Limit, breach));
             }
-            // A job that completed before it could be stopped has completed.
-            (_, Some(Stop::Node)) if !completed => {
+            // A job that completed before it could be stopped has completed, and one that no Island
+            // had begun has ended for a reason of its own.
+            (_, Some(Stop::Node)) if begun && !completed => {
                 head.status = Status::Failed;
                 failure = Some(recovery::lost(LOST, ended.price));
             }

@@ -34,8 +34,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What became of a job that its node did not see to its end.
+/// What became of a job that had begun and that its node did not see to its end.
 pub(super) const LOST: &str = "the node was stopped while the job ran";
+/// The same of one that had not begun and that can't be run again: its input is not what was written.
+const UNREADABLE: &str = "the node was stopped before the job ran, and its input can't be read";
 /// How long a job is tried to be run again: a node that has just started knows neither Islands nor
 /// ledger.
 const DISPATCH_WAIT: Duration = Duration::from_secs(60);
@@ -119,7 +121,8 @@ fn settle_lost(head: &mut Head, paid: Option<SettledReceipt>) -> [Op; 2] {
     if let Some(SettledReceipt { receipt, .. }) = &paid {
         head.usage = Usage::new(None, receipt.metering, receipt.price);
     }
-    let failure = lost(LOST, head.usage.charged);
+    let begun = head.status != Status::Pending || paid.is_some();
+    let failure = lost(if begun { LOST } else { UNREADABLE }, head.usage.charged);
     head.status = Status::Failed;
     head.completed = Some(now());
     head.error = Some(failure.to_string());

@@ -26,6 +26,8 @@ const PROBE: JobId = JobId([0; 16]);
 struct Write {
     ops: Vec<Op>,
     done: Option<oneshot::Sender<Result<(), String>>>,
+    /// Tried again when it fails.
+    again: bool,
 }
 
 /// A way to the writer. The writer ends when all of them are gone.
@@ -37,7 +39,10 @@ pub(super) struct Writer(mpsc::Sender<Write>);
 pub(super) struct Written(oneshot::Receiver<Result<(), String>>);
 
 impl Written {
-    /// Waits until it is on disk.
+    /// Waits until it is on disk, or has failed for the first time.
+    ///
+    /// # Errors
+    /// Also when its last sync failed: then it may be on disk all the same.
     pub(super) async fn durable(self) -> Result<(), Error> {
         self.0.await.map_err(|_| Error::Stopping)?.map_err(Error::Store)
     }
@@ -47,16 +52,18 @@ impl Writer {
     /// Hands `ops` over. Writes reach the disk in the order in which they were handed over.
     pub(super) async fn write(&self, ops: Vec<Op>) -> Result<Written, Error> {
         let (done, written) = oneshot::channel();
-        let write = Write { ops, done: Some(done) };
+        let write = Write { ops, done: Some(done), again: false };
         self.0.send(write).await.map_err(|_| Error::Stopping)?;
         Ok(Written(written))
     }
 
-    /// As [`Writer::write`] for who does not need to know when it is done. What fails is tried again
-    /// before anything that was handed over later, [`QUEUE`] writes at most.
-    pub(super) async fn write_later(&self, ops: Vec<Op>) {
+    /// As [`Writer::write`] for what must be done some time. What fails is tried again before
+    /// anything that was handed over later, [`QUEUE`] writes at most.
+    pub(super) async fn write_later(&self, ops: Vec<Op>) -> Written {
+        let (done, written) = oneshot::channel();
         // The writer is gone when the node has stopped: the next start settles what is unfinished.
-        let _stopped = self.0.send(Write { ops, done: None }).await;
+        let _stopped = self.0.send(Write { ops, done: Some(done), again: true }).await;
+        Written(written)
     }
 }
 
@@ -133,10 +140,9 @@ async fn commit(store: &Store, health: &Health, group: &mut Vec<Write>) {
         if let Some(done) = write.done.take() {
             // Who is gone needs no answer.
             let _gone = done.send(written.clone());
-            write.ops.clear();
         }
     }
-    group.retain(|write| written.is_err() && !write.ops.is_empty());
+    group.retain(|write| written.is_err() && write.again);
     group.truncate(QUEUE);
 }
 

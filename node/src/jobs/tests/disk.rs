@@ -46,6 +46,7 @@ async fn a_node_that_stops_settles_its_jobs_as_lost() {
     let (polite, cargo) = world.start(job_of(ALICE)).await;
     let (silent, silently) = world.start(job_of(ALICE)).await;
     silently.started(0).await;
+    cargo.started(0).await;
     cargo.token("part").await;
     let ends = tokio::spawn(async move {
         soon(cargo.cancel.cancelled()).await;
@@ -59,7 +60,7 @@ async fn a_node_that_stops_settles_its_jobs_as_lost() {
     drop(book);
     let world = World::on(disk, Config::default()).await;
     assert_eq!(world.total(ALICE).await, 2);
-    for (id, events) in [(polite.head.id, 2), (silent.head.id, 1)] {
+    for (id, events) in [(polite.head.id, 3), (silent.head.id, 1)] {
         let lines = world.lines(ALICE, id).await;
         assert_eq!(lines.len(), events);
         assert_lost(&world.get(ALICE, id).await, &lines);
@@ -137,8 +138,8 @@ async fn an_end_that_was_seen_survives_a_power_cut() {
     assert_eq!(world.get(ALICE, job.head.id).await.head.status, Status::Completed);
 }
 
-/// With a key the record is on disk before the Consumer is asked: whatever happens then, the
-/// client's next attempt does not make the job run a second time.
+/// The record is on disk before the Consumer is asked: whatever happens then, the client's next
+/// attempt with the same key does not make the job run a second time.
 #[tokio::test]
 async fn a_key_never_lets_a_job_run_twice() {
     let disk = FlakyDisk::default();
@@ -198,13 +199,6 @@ async fn a_disk_that_fails_and_works_again() {
     assert_eq!(refused.matches("the job store does not accept writes").count(), 1, "{refused}");
     assert!(world.book.failure().is_some_and(|why| why.contains("no space left")));
     assert!(world.asked.try_recv().is_err(), "the Consumer was asked before the key was on disk");
-    // Without a key the Consumer was asked at the same time, and is told to stop.
-    let book = world.book.clone();
-    let (result, taken) =
-        tokio::join!(soon(book.submit(job_of(ALICE))), async { world.asked().await.take_on() });
-    drop(book);
-    assert!(matches!(result, Err(Error::Store(_))), "{result:?}");
-    soon(taken.cancel.cancelled()).await;
     assert_eq!(world.total(ALICE).await, 2);
     // What can't be written stays in memory.
     cargo.token("during").await;
@@ -227,6 +221,71 @@ async fn a_disk_that_fails_and_works_again() {
         let job = world.get(ALICE, id).await;
         assert_eq!((job.head.status, job.output.as_deref()), (Status::Completed, Some(output)));
     }
+}
+
+/// Submits a job that the Consumer refuses to a node whose disk fails after `operations`, mends the
+/// disk and starts the node anew. Says whether the disk failed.
+async fn refused_on_a_failing_disk(submission: Submission, operations: u64, stops: bool) -> bool {
+    let disk = FlakyDisk::default();
+    let mut world = World::on(disk.shared(), Config::default()).await;
+    disk.break_after(operations);
+    let (book, asks) = (world.book.clone(), submission.clone());
+    let mut client = tokio::spawn(async move { book.submit(asks).await.err() });
+    let refused = tokio::select! {
+        refused = &mut client => refused.unwrap(),
+        asked = world.asked() => {
+            asked.refuse();
+            soon(client).await.unwrap()
+        }
+    };
+    assert!(refused.is_some());
+    let failed = world.book.failure().is_some();
+    disk.mend();
+    if stops {
+        world.stop().await;
+    } else {
+        healthy(&world).await;
+        disk.cut_power(|_| false);
+        world.kill().await;
+    }
+    world = World::on(disk.shared(), Config::default()).await;
+    assert_eq!(world.total(ALICE).await, 0, "{operations}: {refused:?}");
+    // Nor does its key stand for what never was.
+    world.complete(submission, "x").await;
+    failed
+}
+
+/// Whichever operation it is that fails first, of the record's write or of its removal: after a
+/// failure the record may be on disk or not.
+#[tokio::test]
+async fn a_refused_job_never_runs_wherever_the_disk_failed() {
+    for submission in [job_of(ALICE), keyed(ALICE, "k", 1)] {
+        for stops in [false, true] {
+            let one = |operations| refused_on_a_failing_disk(submission.clone(), operations, stops);
+            let failed = futures::future::join_all((0..40).map(one)).await;
+            assert!(failed[..12].iter().all(|failed| *failed), "{failed:?}");
+            assert!(!failed[39], "the removal was not reached");
+        }
+    }
+}
+
+/// The first is refused before the Consumer hears of it: nobody pays for what has no record. Each of
+/// the others would leave something to be undone, and there is no room for as many as may come.
+#[tokio::test]
+async fn a_disk_that_fails_takes_no_jobs_on() {
+    let disk = FlakyDisk::default();
+    let mut world = World::on(disk.shared(), Config::default()).await;
+    disk.break_after(0);
+    for submission in [job_of(ALICE), job_of(ALICE), keyed(ALICE, "k", 1)] {
+        let refused = world.refusal(submission).await;
+        assert!(matches!(refused, Error::Store(_)), "{refused:?}");
+    }
+    assert!(world.asked.try_recv().is_err(), "the Consumer was asked");
+    disk.mend();
+    healthy(&world).await;
+    let id = world.complete(keyed(ALICE, "k", 1), "x").await;
+    // Of those that were refused the first alone had a place in the book.
+    assert_eq!(world.get(ALICE, id).await.head.number, 2);
 }
 
 /// An end that the disk refused is written when it works again, and frees what it held in memory.

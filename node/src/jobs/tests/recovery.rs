@@ -1,7 +1,7 @@
 //! What a start of the node does with what an earlier run left behind.
 
 use super::{disk::healthy, life::receipt, *};
-use crate::disk::flaky::FlakyDisk;
+use crate::{disk::flaky::FlakyDisk, jobs::store::Op};
 use archipelag_protocol::pricing::Metering;
 
 fn asked_for(submission: Submission) -> (AccountId, Request) {
@@ -74,6 +74,73 @@ async fn a_job_that_had_not_begun_when_its_node_was_stopped_runs_at_the_next_sta
     assert_eq!((asked.id, asked.payer), (job.head.id, ALICE));
     asked.take_on().end(Verdict::Completed).await;
     assert_eq!(world.lines(ALICE, job.head.id).await.len(), 1);
+    assert!(world.asked.try_recv().is_err());
+}
+
+/// Its Consumer has said that it waits, and may or may not get to say that it is over.
+#[tokio::test]
+async fn a_job_that_waited_for_room_when_its_node_was_stopped_runs_at_the_next_start() {
+    let notice = r#"{"type":"status","message":"waiting for room"}"#;
+    for says in [true, false] {
+        let disk = Arc::new(MemoryDisk::new());
+        let mut world = World::on(disk.clone(), Config::default()).await;
+        let (job, cargo) = world.start(job_of(ALICE)).await;
+        let events = world.book.events(ALICE, job.head.id, 0).unwrap();
+        cargo.event(notice).await;
+        let ends = tokio::spawn(async move {
+            soon(cargo.cancel.cancelled()).await;
+            if says {
+                cargo.end(Verdict::Cancelled).await;
+            }
+        });
+        world.stop().await;
+        soon(ends).await.unwrap();
+        assert_eq!(read(events).await, [], "a reader would not see the next run's first event");
+        let mut world = World::on(disk, Config::default()).await;
+        let cargo = world.asked().await.take_on();
+        assert_eq!(cargo.id, job.head.id);
+        cargo.event(notice).await;
+        cargo.started(0).await;
+        // After a failover it waits again; that is said where it happened.
+        cargo.event(notice).await;
+        cargo.end(Verdict::Completed).await;
+        let lines = world.lines(ALICE, job.head.id).await;
+        assert_eq!((lines.len(), &value(&lines[0])["message"]), (3, &json!("running")), "{says}");
+        assert_eq!(lines[1], notice);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_ended_without_an_island_as_its_node_stopped_says_why() {
+    let mut world = World::new(Config::default()).await;
+    let (job, cargo) = world.start(job_of(ALICE)).await;
+    let failure = Failure::new(Step::NoIsland, "no Island is left for it; none was found");
+    let why = failure.to_string();
+    let ends = tokio::spawn(async move {
+        soon(cargo.cancel.cancelled()).await;
+        cargo.send(Update::Ended(ended(Verdict::Failed, Some(failure)))).await;
+    });
+    let book = world.book.clone();
+    world.stop().await;
+    soon(ends).await.unwrap();
+    let head = soon(book.get(ALICE, job.head.id)).await.unwrap().unwrap().head;
+    assert_eq!((head.status, head.step), (Status::Failed, Some(Step::NoIsland)));
+    assert_eq!(head.error, Some(why));
+}
+
+#[tokio::test]
+async fn a_job_whose_input_was_damaged_is_not_run() {
+    let disk = Arc::new(MemoryDisk::new());
+    let mut world = World::on(disk.clone(), Config::default()).await;
+    let (job, _waits) = world.start(job_of(ALICE)).await;
+    let damage = vec![Op::Input(job.head.id, "{".into())];
+    soon(world.book.inner.store.commit(damage)).await.unwrap();
+    world.kill().await;
+    let mut world = World::on(disk, Config::default()).await;
+    let head = world.get(ALICE, job.head.id).await.head;
+    assert_eq!((head.status, head.step), (Status::Failed, Some(Step::Lost)));
+    let why = "lost: the node was stopped before the job ran, and its input can't be read";
+    assert_eq!(head.error.as_deref(), Some(why));
     assert!(world.asked.try_recv().is_err());
 }
 
