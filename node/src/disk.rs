@@ -89,6 +89,9 @@ fn opening_error(place: String, error: DatabaseError) -> Error {
             | io::ErrorKind::InvalidInput => Error::Corrupt { place, reason: e.to_string() },
             _ => Error::Io { place, reason: e.to_string() },
         },
+        DatabaseError::Storage(e @ StorageError::PreviousIo) => {
+            Error::Io { place, reason: e.to_string() }
+        }
         other => Error::Corrupt { place, reason: other.to_string() },
     }
 }

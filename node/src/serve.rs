@@ -39,7 +39,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// What clients may take.
@@ -55,6 +55,8 @@ struct Limits {
     request: Duration,
     /// How long a client may read nothing of what is sent to it.
     unread: Duration,
+    /// How long it may do so and keep its place when another needs one.
+    grace: Duration,
 }
 
 const LIMITS: Limits = Limits {
@@ -62,8 +64,15 @@ const LIMITS: Limits = Limits {
     share: 256,
     request: Duration::from_secs(10),
     unread: Duration::from_secs(20),
+    grace: Duration::from_secs(2),
 };
 const BUFFER_BYTES: usize = 64 << 10;
+/// What the system keeps of an answer that is not read yet. Linux says that there is room again when
+/// a third of it is free, and would make it megabytes: who reads them slowly and steadily would look
+/// for longer than `unread` as if it did not read.
+const SEND_BUFFER_BYTES: u32 = 128 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// How long answers that are under way may go on when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long accepting rests when the operating system has no descriptors left.
@@ -84,8 +93,8 @@ pub async fn start(
         requests_per_minute: config.requests_per_minute,
         remote: !config.listen.ip().is_loopback(),
     };
-    let listener = TcpListener::bind(config.listen).await;
-    let listener = listener.with_context(|| format!("HTTP can't listen on {}", config.listen))?;
+    let listener =
+        listen(config.listen).with_context(|| format!("HTTP can't listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let tasks = node.tasks.clone();
     let router = gateway::router(Gateway::open(settings, node, own, disk, workers).await?);
@@ -93,8 +102,20 @@ pub async fn start(
     Ok(address)
 }
 
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // The next start must not wait for what the last left; on Windows it need not, and this means
+    // to share the address.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 async fn accept(listener: TcpListener, router: Router, tasks: Tasks, limits: Limits) {
-    let places = Arc::new(Places::new(limits.connections, limits.share));
+    let places = Arc::new(Places::new(limits.connections, limits.share, limits.grace));
     let stop = tasks.stopping();
     loop {
         let accepted = tokio::select! {
@@ -118,7 +139,8 @@ async fn accept(listener: TcpListener, router: Router, tasks: Tasks, limits: Lim
     }
 }
 
-/// The body of an answer; its connection is busy until all of it is written.
+/// The body of an answer; its connection is busy until all of it is written, which may be after the
+/// body is dropped.
 #[derive(Debug)]
 struct Answer {
     body: Body,

@@ -69,6 +69,14 @@ impl FlakyDisk {
         self.medium(|m| *m = Medium { boot: m.boot + 1, ..Medium::default() });
     }
 
+    /// As when other bytes are found where the database was. The disk works then.
+    pub(crate) fn damage(&self) {
+        self.medium(|m| {
+            m.written.fill(7);
+            (m.operations_left, m.full) = (None, false);
+        });
+    }
+
     /// Cuts the power: of the writes that were not synced only those survive that `keep` names. The
     /// disk works then.
     pub(crate) fn cut_power(&self, mut keep: impl FnMut(usize) -> bool) {

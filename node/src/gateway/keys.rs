@@ -98,6 +98,9 @@ pub(super) struct Record {
     pub(super) created: Timestamp,
     pub(super) expires: Option<Timestamp>,
     pub(super) last_used: Option<Timestamp>,
+    /// Counts no more, but may still be on disk.
+    #[serde(skip)]
+    revoked: bool,
 }
 
 impl Record {
@@ -188,6 +191,7 @@ impl Keys {
             created: now(),
             expires: None,
             last_used: None,
+            revoked: false,
         };
         keys.insert(KeyId::OWN, own);
         Ok(Self { database, workers, keys: Mutex::new(keys), revoked: watch::Sender::new(()) })
@@ -284,6 +288,7 @@ impl Keys {
             created,
             expires,
             last_used: None,
+            revoked: false,
         };
         let stored = record.clone();
         if lock(&self.keys).len() >= MAX_KEYS {
@@ -297,9 +302,10 @@ impl Keys {
     /// Ends `id` and what it made, at once; gives what it was. `None` when `by` does not see it.
     ///
     /// # Errors
-    /// When it is the node's own, or that can't be kept: it does not count any more in any case.
+    /// When it is the node's own, or it can't be taken off the disk: it does not count any more then,
+    /// until the next start, and stays in the list so that it can be revoked again.
     pub(super) async fn revoke(&self, by: KeyId, id: KeyId) -> Result<Option<Record>, Error> {
-        let (revoked, record) = {
+        let (ids, record) = {
             let mut keys = lock(&self.keys);
             if !descends(&keys, id, by) {
                 return Ok(None);
@@ -309,12 +315,15 @@ impl Keys {
             }
             let ids: Vec<KeyId> =
                 keys.keys().copied().filter(|key| descends(&keys, *key, id)).collect();
-            let record = keys.get(&id).cloned();
-            keys.retain(|key, _| !ids.contains(key));
+            for key in &ids {
+                keys.entry(*key).and_modify(|record| record.revoked = true);
+            }
             self.revoked.send_replace(());
-            (ids, record)
+            (ids, keys.get(&id).cloned())
         };
-        self.on_disk(move |database| remove(database, &revoked)).await?;
+        let removed = ids.clone();
+        self.on_disk(move |database| remove(database, &removed)).await?;
+        lock(&self.keys).retain(|key, _| !ids.contains(key));
         Ok(record)
     }
 
@@ -334,7 +343,8 @@ impl Keys {
 /// The key, if it counts at `now`.
 fn counting(keys: &BTreeMap<KeyId, Record>, id: KeyId, now: Timestamp) -> Option<&Record> {
     // A key whose maker was revoked while it was being made counts never.
-    let record = keys.get(&id).filter(|_| descends(keys, id, KeyId::OWN))?;
+    let whole = descends(keys, id, KeyId::OWN) && line(keys, id).all(|record| !record.revoked);
+    let record = keys.get(&id).filter(|_| whole)?;
     record.expires.is_none_or(|expires| expires > now).then_some(record)
 }
 
@@ -355,16 +365,14 @@ fn shows(name: &str) -> bool {
 /// Whether `key` is `from`, or was made by it, by whatever way. What is not there descends from
 /// nothing.
 fn descends(keys: &BTreeMap<KeyId, Record>, key: KeyId, from: KeyId) -> bool {
-    let mut at = key;
+    line(keys, key).any(|record| record.id == from)
+}
+
+/// A key, its maker, that one's maker, and so on.
+fn line(keys: &BTreeMap<KeyId, Record>, key: KeyId) -> impl Iterator<Item = &Record> {
+    let maker = |record: &&Record| keys.get(&record.maker).filter(|_| record.id != KeyId::OWN);
     // Each step leads to an older key; a damaged store must not make this turn for ever.
-    for _ in 0..keys.len() {
-        let Some(record) = keys.get(&at) else { return false };
-        if at == from {
-            return true;
-        }
-        at = record.maker;
-    }
-    false
+    std::iter::successors(keys.get(&key), maker).take(keys.len())
 }
 
 fn load(database: &Database) -> Result<BTreeMap<KeyId, Record>, redb::Error> {
@@ -410,11 +418,13 @@ fn remove(database: &Database, ids: &[KeyId]) -> Result<(), redb::Error> {
 mod tests {
     use super::*;
     use crate::{
-        disk::MemoryDisk,
+        disk::{MemoryDisk, flaky::FlakyDisk},
         environment::{InlineWorkers, TokioExecutor},
     };
 
-    async fn open(disk: &MemoryDisk) -> Keys {
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    async fn open(disk: &(impl Disk + Clone + 'static)) -> Keys {
         let executor = TokioExecutor(tokio::runtime::Handle::current());
         let workers = Arc::new(InlineWorkers(Arc::new(executor)));
         Keys::open(Arc::new(disk.clone()), workers, "ak_own").await.unwrap()
@@ -449,6 +459,44 @@ mod tests {
         assert!(keys.check(&secret).is_none() && keys.check(&leaked).is_none());
         assert!(keys.check(&other).is_some() && keys.check("ak_own").is_some());
         assert!(keys.check("ak_").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_could_not_be_taken_off_the_disk_can_be_revoked_again() {
+        let disk = FlakyDisk::default();
+        let keys = open(&disk).await;
+        let own = keys.check("ak_own").unwrap();
+        let both = [Scope::Read, Scope::Write];
+        let (first, secret) = keys.create(&own, wanted("first", &both)).await.unwrap();
+        let (second, leaked) = keys.create(&first, wanted("second", &both)).await.unwrap();
+        let (other, _) = keys.create(&own, wanted("other", &both)).await.unwrap();
+        disk.break_after(0);
+        for _ in 0..2 {
+            let refused = keys.revoke(KeyId::OWN, first.id).await;
+            assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+            assert!(keys.check(&secret).is_none() && keys.check(&leaked).is_none());
+        }
+        assert_eq!(keys.list(first.id).len(), 2, "what is to be revoked again");
+        let strange = keys.revoke(other.id, first.id).await;
+        assert!(matches!(strange, Ok(None)), "not its maker's");
+
+        disk.mend();
+        let again = async {
+            loop {
+                match keys.revoke(KeyId::OWN, first.id).await {
+                    Err(Error::Store(_)) => tokio::task::yield_now().await,
+                    done => return done.unwrap(),
+                }
+            }
+        };
+        let again = tokio::time::timeout(DEADLINE, again).await.expect("the disk works again");
+        assert_eq!(again.unwrap().id, first.id);
+        assert!(keys.revoke(KeyId::OWN, second.id).await.unwrap().is_none(), "gone with its maker");
+        assert_eq!(keys.list(KeyId::OWN).len(), 2);
+        disk.cut_power(|_| false);
+        drop(keys);
+        let keys = open(&disk).await;
+        assert!(keys.check(&secret).is_none() && keys.check(&leaked).is_none());
     }
 
     #[tokio::test]
@@ -488,7 +536,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_over_when_it_is_revoked_or_its_time_is() {
-        const DEADLINE: Duration = Duration::from_secs(20);
         let keys = open(&MemoryDisk::new()).await;
         let own = keys.check("ak_own").unwrap();
         let (maker, _) = keys.create(&own, wanted("maker", &[Scope::Read])).await.unwrap();

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// Fails with `TimedOut` when bytes wait to be written and none goes for too long. What the other
-/// side sends is timed elsewhere.
+/// side sends is timed elsewhere. A flush says that all is written: hyper asks for it then only.
 #[derive(Debug)]
 pub(super) struct Io<T> {
     inner: T,
@@ -84,7 +84,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Io<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.place.written();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,6 +5,7 @@ use crate::{origin::origin, services::lock};
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,8 @@ pub(super) struct Places {
     most: usize,
     /// Connections of one client at a time.
     share: usize,
+    /// How long what is sent to a client may lie unread before its connection counts as waiting.
+    grace: Duration,
     taken: Mutex<Vec<Arc<Seat>>>,
 }
 
@@ -33,6 +36,8 @@ struct Waits {
     request: Option<Instant>,
     /// To read what is sent to it.
     reader: Option<Instant>,
+    /// A request's answer is not complete.
+    answering: bool,
 }
 
 /// One connection's place, given back when it is dropped.
@@ -48,13 +53,13 @@ pub(super) struct Busy(Arc<Seat>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        lock(&self.0.waits).request = Some(Instant::now());
+        lock(&self.0.waits).answering = false;
     }
 }
 
 impl Places {
-    pub(super) fn new(most: usize, share: usize) -> Self {
-        Self { most, share, taken: Mutex::default() }
+    pub(super) fn new(most: usize, share: usize, grace: Duration) -> Self {
+        Self { most, share, grace, taken: Mutex::default() }
     }
 
     /// A place for a connection from `address`.
@@ -69,12 +74,13 @@ impl Places {
         let own = taken.iter().filter(|seat| seat.client == client).count();
         if own >= self.share || taken.len() >= self.most {
             let fits = |seat: &&Arc<Seat>| own < self.share || seat.client == client;
-            let waiting = taken.iter().filter(fits).filter_map(|seat| Some((seat.since()?, seat)));
+            let since = |seat: &Seat| seat.waits_since(self.grace);
+            let waiting = taken.iter().filter(fits).filter_map(|seat| Some((since(seat)?, seat)));
             let longest = waiting.min_by_key(|(since, _)| *since).map(|(_, seat)| seat.clone())?;
             taken.retain(|seat| !Arc::ptr_eq(seat, &longest));
             longest.given_up.cancel();
         }
-        let waits = Waits { request: Some(Instant::now()), reader: None };
+        let waits = Waits { request: Some(Instant::now()), reader: None, answering: false };
         let seat =
             Arc::new(Seat { client, waits: waits.into(), given_up: CancellationToken::new() });
         taken.push(seat.clone());
@@ -84,17 +90,29 @@ impl Places {
 }
 
 impl Seat {
-    fn since(&self) -> Option<Instant> {
+    fn waits_since(&self, grace: Duration) -> Option<Instant> {
         let waits = lock(&self.waits);
-        [waits.request, waits.reader].into_iter().flatten().min()
+        let reader = waits.reader.filter(|since| since.elapsed() >= grace);
+        [waits.request, reader].into_iter().flatten().min()
     }
 }
 
 impl Place {
-    /// A request has come; what it gives lives until the answer is written.
+    /// A request has come; what it gives lives until the answer is complete. The connection is busy
+    /// until that is [`Place::written`].
     pub(super) fn busy(&self) -> Busy {
-        lock(&self.seat.waits).request = None;
+        let mut waits = lock(&self.seat.waits);
+        (waits.request, waits.answering) = (None, true);
+        drop(waits);
         Busy(self.seat.clone())
+    }
+
+    /// All that there was to send has been handed to the operating system.
+    pub(super) fn written(&self) {
+        let mut waits = lock(&self.seat.waits);
+        if !waits.answering {
+            waits.request.get_or_insert_with(Instant::now);
+        }
     }
 
     /// Whether the client leaves unread what is sent to it.
@@ -128,7 +146,7 @@ mod tests {
 
     #[test]
     fn who_waits_longest_for_its_client_gives_up_its_place() {
-        let places = Arc::new(Places::new(4, 4));
+        let places = Arc::new(Places::new(4, 4, Duration::ZERO));
         let take = |text: &str| places.take(address(text));
         let of = |text: &str| take(text).unwrap();
         let (first, second, third) = (of("10.0.0.1"), of("10.0.0.2"), of("10.0.0.3"));
@@ -137,8 +155,13 @@ mod tests {
         let fifth = of("10.0.0.5");
         assert!(is_over(&second) && ![&first, &third, &fourth, &fifth].into_iter().any(is_over));
 
-        // Answered, it waits again, and for less long than the others.
+        let busy: Vec<Busy> = [&third, &fourth, &fifth].map(Place::busy).into();
         drop(answering);
+        assert!(take("10.0.0.6").is_none(), "its answer is not written");
+        drop(busy);
+        [&third, &fourth, &fifth].into_iter().for_each(|place| place.written());
+        // Answered, it waits again, and for less long than the others.
+        first.written();
         let busy: Vec<Busy> = [&third, &fourth].map(Place::busy).into();
         let sixth = of("10.0.0.6");
         assert!(is_over(&fifth) && !is_over(&first));
@@ -156,8 +179,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_in_reading_costs_no_place() {
+        let both = |grace: Duration| {
+            let places = Arc::new(Places::new(1, 1, grace));
+            let reader = places.take(address("10.0.0.1")).unwrap();
+            let _busy = reader.busy();
+            reader.unread(true);
+            (places.take(address("10.0.0.2")).is_some(), is_over(&reader))
+        };
+        assert_eq!(both(Duration::from_secs(3600)), (false, false));
+        assert_eq!(both(Duration::ZERO), (true, true));
+    }
+
+    #[test]
     fn a_client_keeps_out_none_but_itself() {
-        let places = Arc::new(Places::new(10, 2));
+        let places = Arc::new(Places::new(10, 2, Duration::ZERO));
         let take = |text: &str| places.take(address(text));
         let other = take("10.0.0.2").unwrap();
         let mine = [take("10.0.0.1").unwrap(), take("::ffff:10.0.0.1").unwrap()];

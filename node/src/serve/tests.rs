@@ -11,8 +11,11 @@ use tokio::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(30);
-const WIDE: Limits = Limits { connections: 100, share: 100, request: DEADLINE, unread: DEADLINE };
 const SHORT: Duration = Duration::from_millis(150);
+const WIDE: Limits =
+    Limits { connections: 100, share: 100, request: DEADLINE, unread: DEADLINE, grace: DEADLINE };
+/// More than the system's buffers hold.
+const LARGE_BYTES: usize = 64 << 20;
 
 /// Says when it is dropped.
 struct Told(mpsc::Sender<()>);
@@ -31,8 +34,8 @@ struct Server {
 }
 
 impl Server {
-    async fn start(limits: Limits) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    fn start(limits: Limits) -> Self {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let executor = TokioExecutor(tokio::runtime::Handle::current());
         let tasks = Tasks::new(Arc::new(executor));
@@ -53,6 +56,7 @@ impl Server {
         let flood = endless.clone();
         let router = Router::new()
             .route("/", get(async || "ok"))
+            .route("/large", get(async || vec![b'x'; LARGE_BYTES]))
             .route("/ticks", get(move || endless(1, SHORT / 10)))
             .route("/flood", get(move || flood(64 << 10, Duration::ZERO)));
         tasks.spawn(accept(listener, router, tasks.clone(), limits));
@@ -91,6 +95,17 @@ async fn goes_on(stream: &mut TcpStream) -> bool {
     read.expect("more or an end").is_ok_and(|read| read > 0)
 }
 
+/// Reads a large answer, of which `read` bytes have come already.
+async fn comes_whole(stream: &mut TcpStream, mut read: usize) {
+    let mut buffer = vec![0; 1 << 20];
+    while read < LARGE_BYTES {
+        let more = timeout(DEADLINE, stream.read(&mut buffer)).await.expect("more");
+        let more = more.expect("cut off");
+        assert!(more > 0, "cut off after {read} bytes");
+        read += more;
+    }
+}
+
 /// Waits until the server has closed the connection.
 async fn ends(stream: &mut TcpStream) {
     let mut rest = Vec::new();
@@ -100,7 +115,7 @@ async fn ends(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn who_sends_nothing_or_little_by_little_is_closed() {
-    let server = Server::start(Limits { request: SHORT, ..WIDE }).await;
+    let server = Server::start(Limits { request: SHORT, ..WIDE });
     let mut silent = server.connect().await;
     let mut idle = server.ask("/").await;
     assert!(begins(&mut idle).await);
@@ -129,7 +144,7 @@ async fn who_sends_nothing_or_little_by_little_is_closed() {
 
 #[tokio::test]
 async fn who_does_not_read_is_closed_and_who_reads_is_not() {
-    let mut server = Server::start(Limits { request: SHORT, unread: SHORT, ..WIDE }).await;
+    let mut server = Server::start(Limits { request: SHORT, unread: SHORT, ..WIDE });
     let mut reader = server.ask("/ticks").await;
     assert!(begins(&mut reader).await);
     let started = Instant::now();
@@ -147,7 +162,7 @@ async fn who_does_not_read_is_closed_and_who_reads_is_not() {
 
 #[tokio::test]
 async fn silent_and_deaf_clients_keep_nobody_out() {
-    let mut server = Server::start(Limits { connections: 6, share: 6, ..WIDE }).await;
+    let mut server = Server::start(Limits { connections: 6, share: 6, grace: SHORT, ..WIDE });
     let mut live = server.ask("/ticks").await;
     assert!(begins(&mut live).await);
     let mut silent = Vec::new();
@@ -172,7 +187,7 @@ async fn silent_and_deaf_clients_keep_nobody_out() {
 
 #[tokio::test]
 async fn a_client_that_has_its_share_in_answers_gets_no_more() {
-    let server = Server::start(Limits { connections: 6, share: 3, ..WIDE }).await;
+    let server = Server::start(Limits { connections: 6, share: 3, ..WIDE });
     let mut streams = Vec::new();
     for _ in 0..3 {
         let mut stream = server.ask("/ticks").await;
@@ -180,5 +195,43 @@ async fn a_client_that_has_its_share_in_answers_gets_no_more() {
         streams.push(stream);
     }
     assert!(!begins(&mut server.ask("/").await).await, "a fourth");
+    server.tasks.stop().await;
+}
+
+/// A full buffer is writable again only after much of it was read.
+#[tokio::test]
+async fn who_reads_slowly_and_steadily_is_not_closed() {
+    const PIECE_BYTES: usize = 16 << 10;
+    let server = Server::start(Limits { unread: 4 * SHORT, ..WIDE });
+    let mut reader = server.ask("/large").await;
+    let mut buffer = [0; PIECE_BYTES];
+    let (started, mut read) = (Instant::now(), 0);
+    // 0.8 MB a second: of a buffer of megabytes, a third lasts for longer than may be.
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    while started.elapsed() < 30 * SHORT {
+        pace.tick().await;
+        let more = timeout(DEADLINE, reader.read(&mut buffer)).await.expect("more");
+        read += more.expect("cut off");
+    }
+    // What the system has kept may hide an end for a while.
+    comes_whole(&mut reader, read).await;
+    server.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn who_reads_a_large_answer_keeps_its_place() {
+    let server = Server::start(Limits { connections: 1, share: 1, ..WIDE });
+    let mut reader = server.ask("/large").await;
+    assert!(begins(&mut reader).await);
+    let mut read = 0;
+    let mut buffer = vec![0; 1 << 20];
+    for _ in 0..20 {
+        assert!(!server.answers().await, "another got the place");
+        read += reader.read(&mut buffer).await.unwrap();
+    }
+    comes_whole(&mut reader, read).await;
+    // It waits for a request then. That is known a moment after the last byte has come.
+    let again = async { while !server.answers().await {} };
+    timeout(DEADLINE, again).await.expect("a place");
     server.tasks.stop().await;
 }

@@ -146,6 +146,20 @@ fn a_ledger_that_was_moved_away_while_its_disk_failed_is_not_begun_anew() {
     assert!(why.contains("the block before it is missing"), "{why}");
 }
 
+/// Nothing but a new start, with a backup, helps then.
+#[test]
+fn a_ledger_that_was_damaged_while_its_disk_failed_stops() {
+    let disk = FlakyDisk::default();
+    let node = Node::start(&disk.shared()).unwrap();
+    node.submit(&transfer(0, 0, 1, 10));
+    disk.break_after(0);
+    assert_eq!(transfer_until_failure(&node), (1, true));
+    disk.damage();
+    wait_until(&node, || node.coordinator.failure().is_some());
+    let why = node.coordinator.failure().unwrap();
+    assert!(why.contains("corrupt") && why.contains("restore it from a backup"), "{why}");
+}
+
 #[test]
 fn a_disk_that_fails_at_once_is_an_error_of_the_start() {
     let disk = FlakyDisk::default();
