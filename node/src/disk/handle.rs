@@ -10,11 +10,12 @@ use redb::Database;
 use std::{
     fmt, io,
     sync::{Arc, Mutex, PoisonError, RwLock, TryLockError, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-/// After an opening again there is no other for so many times as long as it took.
+/// After an opening again there is no other for so many times as long as it took, up to a minute.
 const REST: u32 = 10;
+const MAX_REST: Duration = Duration::from_secs(60);
 
 /// A database of one name; cheap to clone. It is closed when the last clone is dropped.
 #[derive(Clone)]
@@ -128,7 +129,7 @@ impl Handle {
         }
         let opened = disk.open(name);
         let took = started.elapsed();
-        *next = Instant::now() + took * REST;
+        *next = Instant::now() + (took * REST).min(MAX_REST);
         tracing::debug!(name, ?took, opened = opened.is_ok(), "disk.reopen");
         match opened {
             Ok(opened) => {
@@ -149,7 +150,6 @@ mod tests {
     use super::*;
     use crate::disk::flaky::FlakyDisk;
     use redb::{ReadableDatabase, TableDefinition};
-    use std::time::Duration;
 
     const DEADLINE: Duration = Duration::from_secs(20);
     const TABLE: TableDefinition<'_, u64, u64> = TableDefinition::new("numbers");

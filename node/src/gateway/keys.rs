@@ -9,7 +9,7 @@ use crate::{
     mesh::now,
     services::lock,
 };
-use archipelag_protocol::{codec, time::Timestamp};
+use archipelag_protocol::{codec, text::shows, time::Timestamp};
 use archipelag_runtimes::workers::{self, Workers};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -254,7 +254,7 @@ impl Keys {
         wanted: Wanted,
     ) -> Result<(Record, String), Error> {
         let count = wanted.name.chars().count();
-        if count > MAX_NAME_CHARS || !shows(&wanted.name) {
+        if count > MAX_NAME_CHARS || wanted.name.trim().is_empty() || !shows(&wanted.name) {
             let reason = format!("1 to {MAX_NAME_CHARS} characters, all of which can be seen");
             return Err(Error::Field { field: "name", reason });
         }
@@ -346,20 +346,6 @@ fn counting(keys: &BTreeMap<KeyId, Record>, id: KeyId, now: Timestamp) -> Option
     let whole = descends(keys, id, KeyId::OWN) && line(keys, id).all(|record| !record.revoked);
     let record = keys.get(&id).filter(|_| whole)?;
     record.expires.is_none_or(|expires| expires > now).then_some(record)
-}
-
-/// Whether all of `name` shows: what doesn't makes two names look the same, or turns the text around
-/// it (Unicode's `Default_Ignorable_Code_Point` and `Bidi_Control`, and what breaks lines).
-fn shows(name: &str) -> bool {
-    let hidden = |c: char| {
-        matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
-    };
-    !name.trim().is_empty() && !name.chars().any(|c| c.is_control() || hidden(c))
 }
 
 /// Whether `key` is `from`, or was made by it, by whatever way. What is not there descends from
