@@ -18,7 +18,9 @@ use std::{
 /// How long anything in these tests may take until it counts as stuck.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The program `name` of this workspace, built from the sources as they are.
+/// The program `name` of this workspace, built from the sources as they are. It is the one that
+/// `cargo test --workspace --all-targets` builds: another command selects other features and would
+/// compile the node a second time.
 ///
 /// # Panics
 /// When it does not build.
@@ -26,7 +28,7 @@ pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--locked", "--bins", "--workspace"])
+            .args(["test", "--no-run", "--quiet", "--locked", "--workspace", "--all-targets"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .status();
         assert!(built.is_ok_and(|status| status.success()), "the programs don't build");

@@ -3,7 +3,7 @@
 use super::{
     Global,
     client::{Client, data},
-    exit::Outcome,
+    exit::{Exit, Outcome},
     output::{self, Table, line, pairs},
     target::Target,
 };
@@ -86,17 +86,18 @@ async fn show(global: &Global) -> Outcome {
     let node = identity::node_of(identity.node.public().to_peer_id());
     let accounts = [identity.consumer.account(), identity.operator.account()];
     // Who these accounts are can be said without a node; what they have can't.
-    let found = if global.mesh_address()?.is_some() {
-        let light = global.light().await?;
-        let found = balances(&light.ledger, accounts).await;
-        let network = light.mesh.network();
-        light.stop().await;
-        Some((found?, network))
-    } else {
-        eprintln!(
-            "no node runs here, so the balances are not known: start one with `archipelag up`"
-        );
-        None
+    let found = match global.light().await {
+        Ok(light) => {
+            let found = balances(&light.ledger, accounts).await;
+            let network = light.mesh.network();
+            light.stop().await;
+            Some((found?, network))
+        }
+        Err(failed) if failed.exit == Exit::Network && global.node.is_none() => {
+            eprintln!("{failed}");
+            None
+        }
+        Err(failed) => return Err(failed),
     };
     let mut answer = json!({
         "node": node,

@@ -264,7 +264,7 @@ impl Holds {
         price_max: Credits,
         until: Timestamp,
     ) -> Option<Reservation> {
-        let hold = lock(&slot).clone()?;
+        let hold = lock(slot).clone()?;
         let mut amounts = lock(&hold.amounts);
         if amounts.doubt.is_some() || hold.expires < until || hold.room(&amounts) < price_max {
             return None;
@@ -285,7 +285,7 @@ impl Holds {
         price_max: Credits,
         until: Timestamp,
     ) -> Result<(), Error> {
-        let current = lock(&slot).clone();
+        let current = lock(slot).clone();
         if let Some(hold) = current {
             let doubt = lock(&hold.amounts).doubt;
             let usable = hold.expires >= until && self.check(&hold, bank).await?;
@@ -295,13 +295,13 @@ impl Holds {
             self.give_up(slot, pair, hold.hold).await;
         }
         let hold = self.open(pair, bank, price_max).await?;
-        *lock(&slot) = Some(hold);
+        *lock(slot) = Some(hold);
         Ok(())
     }
 
     /// Uses `hold` no more; [`Holds::close_due`] closes it.
     async fn give_up(&self, slot: &Slot, pair: Pair, hold: HoldId) {
-        *lock(&slot) = None;
+        *lock(slot) = None;
         let closing = Closing { hold, payer: pair.0, due: now() };
         lock(&self.closing).insert(hold, closing);
         self.store.write(Change::Closing(closing)).await;
