@@ -112,8 +112,8 @@ pub fn verify<T: Signable>(
 ) -> Result<(), Error> {
     let message = message(network, T::DOMAIN, &codec::encode(T::DOMAIN, value)?);
     let invalid = || Error::Invalid { domain: T::DOMAIN, signer };
-    ed25519_consensus::VerificationKey::try_from(signer.0)
-        .and_then(|key| key.verify(&ed25519_consensus::Signature::from(signature.0), &message))
+    ed25519_zebra::VerificationKey::try_from(signer.0)
+        .and_then(|key| key.verify(&ed25519_zebra::Signature::from_bytes(&signature.0), &message))
         .map_err(|_| invalid())
 }
 

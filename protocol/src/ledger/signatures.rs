@@ -14,9 +14,10 @@ use crate::{
     id::{AccountId, NetworkId, Signature},
     sign::{self, Signable},
 };
-use ed25519_consensus::batch;
-use rand_core::{CryptoRng, RngCore};
+use ed25519_zebra::batch;
+use rand_core::{TryCryptoRng, TryRng};
 use sha2::{Digest, Sha256};
+use std::convert::Infallible;
 
 /// Why signatures were refused, and of which transaction.
 pub(super) struct Invalid {
@@ -91,8 +92,8 @@ impl Checks {
         self.seed.update(signer.0);
         self.seed.update(signature.0);
         self.seed.update(Sha256::digest(&message));
-        let key = ed25519_consensus::VerificationKeyBytes::from(signer.0);
-        let signature = ed25519_consensus::Signature::from(signature.0);
+        let key = ed25519_zebra::VerificationKeyBytes::from(signer.0);
+        let signature = ed25519_zebra::Signature::from_bytes(&signature.0);
         let item = batch::Item::from((key, signature, &message));
         self.list.push(Check { transaction, domain: T::DOMAIN, signer, item });
         Ok(())
@@ -127,28 +128,30 @@ impl Coefficients {
     }
 }
 
-impl RngCore for Coefficients {
-    fn next_u32(&mut self) -> u32 {
-        rand_core::impls::next_u32_via_fill(self)
+impl TryRng for Coefficients {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
     }
 
-    fn next_u64(&mut self) -> u64 {
-        rand_core::impls::next_u64_via_fill(self)
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
     }
 
-    fn fill_bytes(&mut self, out: &mut [u8]) {
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
         for chunk in out.chunks_mut(32) {
             let mut hasher = Sha256::new_with_prefix(self.seed);
             hasher.update(self.counter.to_be_bytes());
             self.counter += 1;
             chunk.copy_from_slice(&hasher.finalize()[..chunk.len()]);
         }
-    }
-
-    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), rand_core::Error> {
-        self.fill_bytes(out);
         Ok(())
     }
 }
 
-impl CryptoRng for Coefficients {}
+impl TryCryptoRng for Coefficients {}
