@@ -20,7 +20,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The program `name` of this workspace, built from the sources as they are. It is the one that
 /// `cargo test --workspace --all-targets` builds: another command selects other features and would
-/// compile the node a second time.
+/// compile the node a second time. That builds the programs of packages with integration tests.
 ///
 /// # Panics
 /// When it does not build.

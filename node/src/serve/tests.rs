@@ -6,6 +6,7 @@ use axum::routing::get;
 use futures::stream;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpSocket,
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
@@ -202,11 +203,17 @@ async fn a_client_that_has_its_share_in_answers_gets_no_more() {
 #[tokio::test]
 async fn who_reads_slowly_and_steadily_is_not_closed() {
     const PIECE_BYTES: usize = 16 << 10;
+    const BUFFER_BYTES: u32 = 256 << 10;
     let server = Server::start(Limits { unread: 4 * SHORT, ..WIDE });
-    let mut reader = server.ask("/large").await;
+    // Left alone, the system lets a client's buffer grow to megabytes, and then tells the server of
+    // new room only when a sixteenth of it was read: how long that takes is not the server's doing.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(BUFFER_BYTES).unwrap();
+    let mut reader = socket.connect(server.address).await.unwrap();
+    reader.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut buffer = [0; PIECE_BYTES];
     let (started, mut read) = (Instant::now(), 0);
-    // 0.8 MB a second: of a buffer of megabytes, a third lasts for longer than may be.
+    // 0.8 MB a second: a third of the server's buffer lasts for a good part of what may be.
     let mut pace = tokio::time::interval(Duration::from_millis(20));
     while started.elapsed() < 30 * SHORT {
         pace.tick().await;
