@@ -189,13 +189,16 @@ impl Catalog {
 
     /// Verifies an entry and keeps it.
     fn keep(&self, entry: Entry) -> Result<Arc<Resolved>, Error> {
+        let (mesh, invalid) = (&self.0.mesh, |e: String| Error::Invalid(e));
+        entry
+            .verify(mesh.trust(), &mesh.genesis().policy.payout)
+            .map_err(|e| invalid(e.to_string()))?;
         let known = lock(&self.0.cargos).get(&entry.record.cargo).map(|(_, known)| known.clone());
-        if let Some(known) = known.filter(|known| known.entry == entry) {
+        // Only the block by which it is proven is another one.
+        if let Some(known) = known.filter(|known| known.entry.record == entry.record) {
             lock(&self.0.cargos).insert(known.cargo, (Instant::now(), known.clone()));
             return Ok(known);
         }
-        let (mesh, invalid) = (&self.0.mesh, |e: String| Error::Invalid(e));
-        entry.verify(mesh.network(), mesh.genesis()).map_err(|e| invalid(e.to_string()))?;
         let manifest = &entry.manifest.value;
         if entry.record.state != State::Published {
             let state = entry.record.state;

@@ -42,7 +42,6 @@ impl From<Rejected> for Error {
 #[derive(Clone, Debug)]
 pub struct Ledger(Access);
 
-#[expect(clippy::large_enum_variant, reason = "a node has a handful of these")]
 #[derive(Clone, Debug)]
 enum Access {
     Local(Coordinator),

@@ -184,7 +184,7 @@ fn check_validator(
     node: Option<NodeId>,
 ) -> anyhow::Result<()> {
     let account = key.account();
-    match genesis.validators.iter().find(|validator| validator.account == account) {
+    match genesis.validator(account) {
         Some(validator) if Some(validator.node) == node => Ok(()),
         Some(_) => bail!("the genesis names another node for this operator: restore node.key"),
         None => bail!(

@@ -7,16 +7,16 @@ use archipelag_node::{
 use archipelag_protocol::{
     advert::{Advert, Hardware},
     amount::Credits,
-    catalog::{Endorsement, Entry, Record, State},
-    genesis::{Genesis, Validator},
+    catalog::Entry,
+    genesis::{Allocation, Genesis, Validator},
     id::{AccountId, CargoId, ContentId, NodeId},
+    ledger::{Action, Certificate, Key, State, Transaction},
     manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType},
-    policy::{AdvertPolicy, Policy},
+    policy::{AdvertPolicy, Policy, PublishingPolicy},
     pricing::Price,
     query::{Request, Response},
     sign::SecretKey,
     time::Timestamp,
-    trust::TrustLevel,
 };
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, identity::Keypair};
@@ -35,11 +35,12 @@ fn validator() -> SecretKey {
 
 fn genesis() -> Arc<Genesis> {
     let advert = AdvertPolicy { interval_ms: 200, missed_max: 3 };
+    let publishing = PublishingPolicy { open: true, ..PublishingPolicy::default() };
     Arc::new(Genesis {
         name: "test".into(),
         created: Timestamp(1),
-        policy: Policy { advert, ..Policy::default() },
-        accounts: vec![],
+        policy: Policy { advert, publishing, ..Policy::default() },
+        accounts: vec![Allocation { account: publisher().account(), balance: Credits::ZERO }],
         treasury: Credits::ZERO,
         validators: vec![Validator { account: validator().account(), node: NodeId([0; 32]) }],
         publishers: vec![],
@@ -113,7 +114,12 @@ fn advert(name: &str) -> Advert {
     }
 }
 
-fn entry(publisher: &SecretKey, endorser: &SecretKey) -> Entry {
+fn publisher() -> SecretKey {
+    SecretKey::from_seed([7; 32])
+}
+
+/// A published Cargo, in a block that `decider` decided.
+fn entry(decider: &SecretKey) -> Entry {
     let network = genesis().network().unwrap();
     let manifest = Manifest {
         name: "Echo".into(),
@@ -131,18 +137,22 @@ fn entry(publisher: &SecretKey, endorser: &SecretKey) -> Entry {
         revenue_share_percent: 70,
     };
     let cargo = manifest.id().unwrap();
-    let record = Record {
-        cargo,
-        publisher: publisher.account(),
-        state: State::Published,
-        trust_level: TrustLevel::Untrusted,
-        height: 1,
-    };
-    let signature = endorser.sign(network, &record).unwrap();
+    let manifest = publisher().seal(network, manifest).unwrap();
+    let action = Action::Publish { manifest: Box::new(manifest.clone()) };
+    let publish = publisher().seal(network, Transaction { nonce: 0, salt: 0, action }).unwrap();
+    let before = State::genesis((*genesis()).clone()).unwrap();
+    let proposer = validator().account();
+    let (block, state, _) = before.propose(proposer, Timestamp(2), None, [publish]).unwrap();
+    let hash = block.header.hash().unwrap();
+    let mut certificate = Certificate { height: 1, round: 0, block: hash, votes: Vec::new() };
+    let vote = decider.sign(network, &certificate.vote()).unwrap();
+    certificate.votes.push((decider.account(), vote));
     Entry {
-        manifest: publisher.seal(network, manifest).unwrap(),
-        record,
-        certificate: vec![Endorsement { validator: endorser.account(), signature }],
+        manifest,
+        record: state.cargos[&cargo].record.clone(),
+        header: block.header,
+        certificate,
+        path: state.prove(&Key::Cargo(cargo)).unwrap().path,
     }
 }
 
@@ -213,9 +223,8 @@ async fn a_record_counts_only_with_its_signatures() {
     let b = start(22, "/memory/10022", vec![address(&a).await]);
     let node = a.mesh.node();
     eventually("connected", || b.mesh.peers().into_iter().find(|peer| peer.node == node)).await;
-    let publisher = SecretKey::from_seed([7; 32]);
-    let forged = entry(&publisher, &SecretKey::from_seed([8; 32]));
-    let good = entry(&publisher, &validator());
+    let forged = entry(&SecretKey::from_seed([8; 32]));
+    let good = entry(&validator());
     let key = Entry::key_of_slug("echo");
 
     // The routing tables fill once identify has run; until then there is nobody to tell.

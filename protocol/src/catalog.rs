@@ -1,21 +1,20 @@
-//! The registry's record of a Cargo version, beside the publisher's manifest, and the certificate
-//! with which coordinators vouch for it.
+//! The registry's record of a Cargo version, beside the publisher's manifest, and the proof that
+//! coordinators agreed on it.
 //!
 //! An entry travels through Kademlia and request-response; it counts only with the publisher's
-//! signature and a quorum of coordinators (`DESIGN.md`, "Mesh"), so a lying peer can hide a Cargo
-//! but not forge one.
+//! signature and the certificate of a quorum of coordinators over a state that has the record
+//! (`DESIGN.md`, "Mesh"), so a lying peer can hide a Cargo but not forge one.
 
 use crate::{
     codec,
-    genesis::Genesis,
-    id::{AccountId, CargoId, ContentId, NetworkId, Signature},
+    id::{AccountId, CargoId, ContentId},
+    ledger::{Certificate, Header, Key, Trust, light, tree::Path},
     limits::MAX_ENTRY_BYTES,
     manifest::{self, SignedManifest},
-    sign::{self, Signable},
+    policy::PayoutPolicy,
     trust::{SandboxTier, TrustLevel},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use thiserror::Error;
 
 /// Where a submission stands (`SPEC.md`, "Submission states"). Later states come with the review.
@@ -31,7 +30,8 @@ pub enum State {
     Retired,
 }
 
-/// What coordinators agree on about a Cargo version, apart from its running counters.
+/// What coordinators agree on about a Cargo version, apart from its running counters. The state has it
+/// under [`Key::Cargo`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub cargo: CargoId,
@@ -49,23 +49,17 @@ impl Record {
     }
 }
 
-impl Signable for Record {
-    const DOMAIN: &'static str = "cargo-record";
-}
-
-/// One coordinator's signature over a [`Record`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Endorsement {
-    pub validator: AccountId,
-    pub signature: Signature,
-}
-
 /// Everything that a node needs to trust and run a Cargo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub manifest: SignedManifest,
     pub record: Record,
-    pub certificate: Vec<Endorsement>,
+    /// A block whose state has the record.
+    pub header: Header,
+    /// That coordinators decided for that block.
+    pub certificate: Certificate,
+    /// That the record is in that state.
+    pub path: Path,
 }
 
 /// Why an entry was refused.
@@ -75,14 +69,12 @@ pub enum Error {
     OtherCargo { record: CargoId, manifest: CargoId },
     #[error("catalog entry: the manifest is signed by {signer}, the record names {publisher}")]
     OtherPublisher { signer: AccountId, publisher: AccountId },
-    #[error("catalog entry: {found} coordinators vouch for it, {needed} must")]
-    NoQuorum { found: usize, needed: usize },
+    #[error("catalog entry: {0}")]
+    NotProven(#[from] light::Error),
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
     #[error(transparent)]
     Codec(#[from] codec::Error),
-    #[error(transparent)]
-    Signature(#[from] sign::Error),
 }
 
 impl Entry {
@@ -90,22 +82,18 @@ impl Entry {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn decode(bytes: &[u8], network: NetworkId, genesis: &Genesis) -> Result<Self, Error> {
+    pub fn decode(bytes: &[u8], trust: &Trust, policy: &PayoutPolicy) -> Result<Self, Error> {
         let entry: Self = codec::decode("catalog entry", MAX_ENTRY_BYTES, bytes)?;
-        entry.verify(network, genesis)?;
+        entry.verify(trust, policy)?;
         Ok(entry)
     }
 
-    /// Checks the manifest, that the record belongs to it, and the quorum.
+    /// Checks the manifest, that the record belongs to it, and that coordinators agreed on it.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn verify(&self, network: NetworkId, genesis: &Genesis) -> Result<(), Error> {
-        let needed = genesis.quorum();
-        if self.certificate.len() > genesis.validators.len() {
-            return Err(Error::NoQuorum { found: 0, needed });
-        }
-        let cargo = manifest::verify(&self.manifest, network, &genesis.policy.payout)?;
+    pub fn verify(&self, trust: &Trust, policy: &PayoutPolicy) -> Result<(), Error> {
+        let cargo = manifest::verify(&self.manifest, self.header.network, policy)?;
         if cargo != self.record.cargo {
             return Err(Error::OtherCargo { record: self.record.cargo, manifest: cargo });
         }
@@ -115,17 +103,10 @@ impl Entry {
                 publisher: self.record.publisher,
             });
         }
-        let mut vouching = BTreeSet::new();
-        for endorsement in &self.certificate {
-            if genesis.is_validator(endorsement.validator) {
-                sign::verify(network, endorsement.validator, &self.record, &endorsement.signature)?;
-                vouching.insert(endorsement.validator);
-            }
-        }
-        if vouching.len() < needed {
-            return Err(Error::NoQuorum { found: vouching.len(), needed });
-        }
-        Ok(())
+        trust.check(&self.header, &self.certificate)?;
+        let (key, record) = (Key::Cargo(cargo), codec::encode("state value", &self.record)?);
+        let proven = self.path.verify(self.header.state, &key.to_bytes()?, Some(&record));
+        Ok(proven.map_err(|e| light::Error::Entry(e.into()))?)
     }
 
     /// # Errors

@@ -5,6 +5,7 @@ use crate::{
     amount::Credits,
     codec,
     id::{AccountId, NetworkId, NodeId},
+    ledger::ValidatorSet,
     limits::MAX_GENESIS_BYTES,
     policy::Policy,
     time::Timestamp,
@@ -105,14 +106,7 @@ impl Genesis {
         if self.name.is_empty() || self.name.len() > 64 {
             return refuse("name", format!("{} bytes, must be 1 to 64", self.name.len()));
         }
-        let count = self.validators.len();
-        if count == 0 || count > MAX_VALIDATORS {
-            return refuse("validators", format!("{count}, must be 1 to {MAX_VALIDATORS}"));
-        }
-        let distinct: BTreeSet<_> = self.validators.iter().map(|v| v.account).collect();
-        if distinct.len() != count {
-            return refuse("validators", "an account stands twice".into());
-        }
+        self.validator_set()?;
         let distinct: BTreeSet<_> = self.accounts.iter().map(|a| a.account).collect();
         if distinct.len() != self.accounts.len() {
             return refuse("accounts", "an account stands twice".into());
@@ -135,14 +129,18 @@ impl Genesis {
         self.accounts.iter().try_fold(self.treasury, |sum, a| sum.checked_add(a.balance))
     }
 
+    /// The validator with this account, if it is one of the first set.
     #[must_use]
-    pub fn is_validator(&self, account: AccountId) -> bool {
-        self.validators.iter().any(|v| v.account == account)
+    pub fn validator(&self, account: AccountId) -> Option<&Validator> {
+        self.validators.iter().find(|validator| validator.account == account)
     }
 
-    /// Validators that must agree: more than two thirds.
-    #[must_use]
-    pub fn quorum(&self) -> usize {
-        self.validators.len() * 2 / 3 + 1
+    /// Who decides the first block.
+    ///
+    /// # Errors
+    /// When they are none or too many, or an account stands twice.
+    pub fn validator_set(&self) -> Result<ValidatorSet, Error> {
+        ValidatorSet::new(self.validators.clone())
+            .map_err(|e| Error::Field { field: "validators", reason: e.to_string() })
     }
 }

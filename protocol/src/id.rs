@@ -138,6 +138,10 @@ id!(
     NetworkId, 32, "network"
 );
 id!(
+    /// A set of validators, by its hash.
+    ValidatorsId, 32, "validators"
+);
+id!(
     /// A Cargo version: the SHA-256 of its manifest's canonical bytes.
     CargoId, 32, "cargo"
 );

@@ -11,8 +11,10 @@
 
 pub mod advert;
 pub mod amount;
+pub mod batch;
 pub mod catalog;
 pub mod codec;
+pub mod consensus;
 pub mod event;
 pub mod genesis;
 pub mod id;

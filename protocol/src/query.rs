@@ -62,7 +62,7 @@ pub struct CatalogItem {
     pub counters: crate::catalog::Counters,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertifiedBlock {
     pub block: Block,
     pub certificate: Certificate,

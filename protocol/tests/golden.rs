@@ -6,15 +6,19 @@
 use archipelag_protocol::{
     advert::{Advert, Hardware},
     amount::Credits,
-    catalog::{Endorsement, Entry, Record, State as Submission},
+    catalog::{Entry, Record, State as Submission},
     codec,
     genesis::{Allocation, Genesis, Publisher, PublisherTier, Validator},
-    id::{AccountId, BlockHash, CargoId, ContentId, HoldId, JobId, NetworkId, NodeId, StateRoot},
+    id::{
+        AccountId, BlockHash, CargoId, ContentId, HoldId, JobId, NetworkId, NodeId, StateRoot, TxId,
+    },
     job::Offer,
     ledger::{
-        Action, Header, State, Transaction,
-        block::{Commit, transactions_root},
+        Action, Certificate, Header, Key, Proposal, State, Transaction, Vote,
+        block::transactions_root,
         transaction,
+        tree::{Neighbour, Path},
+        vote::Step,
     },
     manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType},
     payment::{Receipt, SettledReceipt, Verdict, Voucher},
@@ -187,9 +191,33 @@ fn entry() -> Entry {
         trust_level: TrustLevel::Basic,
         height: 17,
     };
-    let signature = key(2).sign(NETWORK, &record).unwrap();
-    let certificate = vec![Endorsement { validator: account(2), signature }];
-    Entry { manifest, record, certificate }
+    let path = Path {
+        siblings: vec![ContentId([0xcc; 32])],
+        neighbour: Some(Neighbour { key: ContentId([0xdd; 32]), value: ContentId([0xee; 32]) }),
+    };
+    Entry { manifest, record, header: header(&[]), certificate: certificate(), path }
+}
+
+fn header(ids: &[TxId]) -> Header {
+    Header {
+        network: NETWORK,
+        height: 3,
+        previous: BlockHash([0xaa; 32]),
+        time: Timestamp(1_700_000_060_000),
+        validators: genesis().validator_set().unwrap().id().unwrap(),
+        proposer: account(2),
+        last: Some(certificate().id().unwrap()),
+        transactions: transactions_root(ids),
+        state: StateRoot([0xbb; 32]),
+    }
+}
+
+fn certificate() -> Certificate {
+    let block = BlockHash([0xaa; 32]);
+    let mut certificate = Certificate { height: 2, round: 1, block, votes: Vec::new() };
+    let signature = key(2).sign(NETWORK, &certificate.vote()).unwrap();
+    certificate.votes.push((account(2), signature));
+    certificate
 }
 
 /// Name and hex of every golden value.
@@ -205,19 +233,39 @@ fn values() -> Vec<(String, String)> {
         add(&format!("transaction.{name}"), hex(&encoded));
         add(&format!("transaction.{name}.id"), hex(&ids[ids.len() - 1].0));
     }
-    let header = Header {
-        network: NETWORK,
-        height: 3,
-        previous: BlockHash([0xaa; 32]),
-        time: Timestamp(1_700_000_060_000),
-        proposer: account(2),
-        transactions: transactions_root(&ids),
-        state: StateRoot([0xbb; 32]),
-    };
+    let header = header(&ids);
     let block = header.hash().unwrap();
     add("block.header", bytes(&header));
     add("block.hash", hex(&block.0));
-    add("commit", bytes(&key(2).seal(NETWORK, Commit { height: 3, block }).unwrap()));
+    let (height, round, block) = (3, 1, Some(block));
+    for (name, step) in [("prevote", Step::Prevote), ("precommit", Step::Precommit)] {
+        add(name, bytes(&key(2).seal(NETWORK, Vote { height, round, step, block }).unwrap()));
+    }
+    let nothing = Vote { height, round, step: Step::Prevote, block: None };
+    add("prevote.nothing", bytes(&key(2).seal(NETWORK, nothing).unwrap()));
+    for (name, valid_round) in [("proposal", None), ("proposal.again", Some(0))] {
+        let proposal = Proposal { height, round, block: BlockHash([0xaa; 32]), valid_round };
+        add(name, bytes(&key(2).seal(NETWORK, proposal).unwrap()));
+    }
+    add("certificate", bytes(&certificate()));
+    add("certificate.id", hex(&certificate().id().unwrap().0));
+    let validators = genesis().validator_set().unwrap();
+    add("validators", bytes(&validators));
+    add("validators.id", hex(&validators.id().unwrap().0));
+    for (name, key) in [
+        ("network", Key::Network),
+        ("minted", Key::Minted),
+        ("treasury", Key::Treasury),
+        ("validators", Key::Validators),
+        ("account", Key::Account(account(1))),
+        ("hold", Key::Hold(HOLD)),
+        ("cargo", Key::Cargo(CargoId([0xcc; 32]))),
+        ("counters", Key::Counters(CargoId([0xcc; 32]))),
+        ("slug", Key::Slug("echo".into())),
+        ("island", Key::Island(account(2))),
+    ] {
+        add(&format!("key.{name}"), hex(&key.to_bytes().unwrap()));
+    }
     add("voucher", bytes(&key(1).seal(NETWORK, voucher()).unwrap()));
     add("receipt", bytes(&key(2).seal(NETWORK, receipt()).unwrap()));
     add("offer", bytes(&key(1).seal(NETWORK, offer()).unwrap()));
@@ -228,7 +276,7 @@ fn values() -> Vec<(String, String)> {
     let state = State::genesis(genesis()).unwrap();
     add("genesis", hex(&genesis().to_bytes().unwrap()));
     add("genesis.network", hex(&genesis().network().unwrap().0));
-    add("genesis.root", hex(&state.root().unwrap().0));
+    add("genesis.root", hex(&state.root().0));
     add("genesis.snapshot", hex(&state.to_snapshot().unwrap()));
     values
 }

@@ -195,9 +195,9 @@ async fn all(global: &Global) -> Outcome<Vec<Value>> {
                 let page = light.ledger.catalog(after.take(), limit).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.entry.manifest.value.slug.clone());
-                let (network, genesis) = (light.mesh.network(), light.mesh.genesis());
+                let (trust, payout) = (light.mesh.trust(), &light.mesh.genesis().policy.payout);
                 // What isn't signed by publisher and coordinators is not shown.
-                let right = page.iter().filter(|i| i.entry.verify(network, genesis).is_ok());
+                let right = page.iter().filter(|i| i.entry.verify(trust, payout).is_ok());
                 cargos.extend(right.map(api::catalog_item));
             }
             light.stop().await;

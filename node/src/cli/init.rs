@@ -279,7 +279,7 @@ mod tests {
         let first = prepare(&home, &overrides).await.unwrap();
         assert!(first.genesis.policy.publishing.open);
         first.genesis.validate().unwrap();
-        assert!(first.genesis.is_validator(first.identity.operator.account()));
+        assert!(first.genesis.validator(first.identity.operator.account()).is_some());
         let again = prepare(&home, &Overrides::default()).await.unwrap();
         assert_eq!((again.network, &again.genesis), (first.network, &first.genesis));
         assert_eq!(again.config, first.config, "what was given the first time is kept");

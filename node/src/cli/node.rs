@@ -156,7 +156,7 @@ fn settings(config: &Config, identity: &Identity, genesis: &Genesis) -> Settings
         },
         island: config.island.enabled.then(|| island_config(config, node)),
         coordinator: config.coordinator.enabled
-            && genesis.is_validator(identity.operator.account()),
+            && genesis.validator(identity.operator.account()).is_some(),
     }
 }
 
@@ -182,7 +182,7 @@ fn island_config(config: &Config, node: Option<NodeId>) -> island::Config {
 fn founded_here(genesis: &Genesis, identity: &Identity) -> bool {
     let operator = identity.operator.account();
     genesis.policy.publishing.open
-        && genesis.is_validator(operator)
+        && genesis.validator(operator).is_some()
         && genesis.publishers.iter().any(|publisher| publisher.account == operator)
 }
 

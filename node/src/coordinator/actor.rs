@@ -8,14 +8,18 @@
 
 use super::{
     config::Outgoing,
+    consensus::log::Entry,
     engine::{self, Decided, Engine, Input, Output, Submission},
     metrics::Metrics,
     store::{self, Store},
 };
 use crate::disk::RETRY_DELAY;
 use archipelag_protocol::{
-    id::{NodeId, StateRoot, TxId},
-    ledger::{Rejected, State, TransactionReceipt},
+    consensus::{self, MAX_BLOCKS, Message},
+    id::{NodeId, TxId},
+    ledger::{Certificate, Header, Rejected, State, TransactionReceipt},
+    limits::MAX_BLOCK_BYTES,
+    query::CertifiedBlock,
     time::Timestamp,
 };
 use archipelag_runtimes::workers::{self, Workers};
@@ -71,11 +75,13 @@ impl Shared {
     }
 }
 
-/// Where the ledger stands: the state after the last durable block.
+/// Where the ledger stands.
 #[derive(Debug)]
 pub(super) struct Head {
+    /// After the last durable block.
     pub(super) state: Arc<State>,
-    pub(super) root: StateRoot,
+    /// That block's header, and why it is final. `None` before the first.
+    pub(super) decided: Option<(Header, Certificate)>,
 }
 
 /// Engine and store, and who waits for what.
@@ -92,7 +98,9 @@ pub(super) struct Core {
     pub(super) waiting: BTreeMap<TxId, Vec<oneshot::Sender<TransactionReceipt>>>,
     /// Commands that the engine has not seen. Empty, as `outputs`, unless the disk fails.
     pub(super) commands: VecDeque<Command>,
-    /// What the engine wants done, in order; it is asked for more when all is.
+    /// What the engine wants logged, with its height, and is not durable yet.
+    pub(super) log: Vec<(u64, Entry)>,
+    /// What else the engine wants done, in order; it is asked for more when all is.
     pub(super) outputs: VecDeque<Output>,
 }
 
@@ -171,8 +179,9 @@ impl Core {
         }
     }
 
-    /// Does what the engine wants done, up to what the disk does not take.
+    /// Does what the engine wants done, when the disk has taken what it must.
     fn perform(&mut self) -> Result<(), Fatal> {
+        self.persist()?;
         while let Some(output) = self.outputs.pop_front() {
             match output {
                 Output::Refused { transaction, reason } => {
@@ -180,12 +189,10 @@ impl Core {
                     let height = self.head.borrow().state.height;
                     self.answer(&TransactionReceipt { transaction, height, outcome: Err(reason) });
                 }
-                Output::Decided(decided) => {
-                    if let Err(error) = self.decided(&decided) {
-                        self.outputs.push_front(Output::Decided(decided));
-                        return Err(error);
-                    }
-                }
+                // Persisted above.
+                Output::Log { .. } => {}
+                Output::Decided(decided) => self.decided(&decided),
+                Output::Serve { to, first } => self.serve(to, first),
                 Output::Send { to, message } => self.send(Some(to), message),
                 Output::Broadcast { message } => self.send(None, message),
             }
@@ -193,26 +200,66 @@ impl Core {
         Ok(())
     }
 
-    fn decided(&mut self, decided: &Decided) -> Result<(), Fatal> {
+    /// Makes durable, at once, what the engine's outputs ask for: blocks that are decided, and the
+    /// log. When it fails all of it is tried again the next time.
+    fn persist(&mut self) -> Result<(), Fatal> {
+        let mut others = VecDeque::with_capacity(self.outputs.len());
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Log { height, entry } => self.log.push((height, entry)),
+                other => others.push_back(other),
+            }
+        }
+        self.outputs = others;
+        let decided = self.outputs.iter().filter_map(|output| match output {
+            Output::Decided(decided) => Some(decided.as_ref()),
+            _ => None,
+        });
+        let decided: Vec<_> = decided.collect();
+        if self.log.is_empty() && decided.is_empty() {
+            return Ok(());
+        }
         let started = Instant::now();
-        self.store.commit(decided)?;
-        let metrics = &self.shared.metrics;
+        self.store.commit(&decided, &self.log)?;
+        self.log.clear();
         let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        metrics.commit_us.inc_by(took);
+        self.shared.metrics.commit_us.inc_by(took);
+        Ok(())
+    }
+
+    /// Tells everybody of a block that is durable.
+    fn decided(&mut self, decided: &Decided) {
+        let metrics = &self.shared.metrics;
         metrics.blocks.inc();
         let count = u64::try_from(decided.receipts.len()).unwrap_or(u64::MAX);
         metrics.transactions.inc_by(count);
         let height = decided.state.height;
         metrics.height.set(height);
         // The new state first: who has a receipt must find what it did.
-        let root = decided.certified.block.header.state;
-        self.head.send_replace(Arc::new(Head { state: Arc::clone(&decided.state), root }));
+        let CertifiedBlock { block, certificate } = &decided.certified;
+        let last = (block.header.clone(), certificate.clone());
+        let head = Head { state: Arc::clone(&decided.state), decided: Some(last) };
+        self.head.send_replace(Arc::new(head));
         self.height.send_replace(height);
         for receipt in &decided.receipts {
             self.answer(receipt);
         }
-        tracing::debug!(height, transactions = count, took_us = took, "coordinator.block");
-        Ok(())
+        tracing::debug!(height, transactions = count, "coordinator.block");
+    }
+
+    /// Sends decided blocks to a coordinator that is behind. It asks again for what is missing.
+    fn serve(&self, to: NodeId, first: u64) {
+        let blocks = match self.store.blocks(first, MAX_BLOCKS, MAX_BLOCK_BYTES) {
+            Ok(blocks) => blocks.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, first, "coordinator.can_not_serve");
+                return;
+            }
+        };
+        match consensus::encode(&Message::Decided(blocks)) {
+            Ok(message) => self.send(Some(to), message),
+            Err(error) => tracing::warn!(%error, first, "coordinator.can_not_serve"),
+        }
     }
 
     fn send(&self, to: Option<NodeId>, message: Vec<u8>) {

@@ -1,11 +1,12 @@
 //! What decides the next block: the one interface behind which consensus stands.
 //!
 //! An engine is a state machine: inputs and the time go in, outputs come out. The driver in
-//! [`super::actor`] owns it, performs every output in order, and calls again only when all are
-//! performed. So a block is durable before the engine goes on from it, and a message that follows a
-//! block in the outputs leaves after it is durable. While the disk takes no block the driver tries
-//! again and calls nothing; the engine never learns of it.
+//! [`super::actor`] owns it, makes durable what has to be, then performs every output in order, and
+//! calls again only when all are performed. So a block is durable before the engine goes on from it,
+//! and no message leaves before what is in the log of the same outputs is. While the disk takes
+//! nothing the driver tries again and calls nothing; the engine never learns of it.
 
+use super::consensus::log::Entry;
 use archipelag_protocol::{
     codec,
     id::{NodeId, TxId},
@@ -18,7 +19,7 @@ use thiserror::Error;
 
 /// A transaction whose form and signatures have been checked.
 #[derive(Clone, Debug)]
-pub struct Submission {
+pub(crate) struct Submission {
     pub id: TxId,
     pub transaction: SignedTransaction,
     /// The length of its canonical encoding.
@@ -27,7 +28,7 @@ pub struct Submission {
 
 /// What happened.
 #[derive(Debug)]
-pub enum Input {
+pub(crate) enum Input {
     /// To be put into a block, or refused. The same transaction may come again while it is pending.
     Transaction(Submission),
     /// Bytes from the node of another coordinator. Hostile until checked.
@@ -36,11 +37,15 @@ pub enum Input {
 
 /// What the driver has to do.
 #[derive(Debug)]
-pub enum Output {
+pub(crate) enum Output {
     /// The transaction will be in no block.
     Refused { transaction: TxId, reason: Rejected },
+    /// Must be durable before anything else of these outputs leaves, until the height is decided.
+    Log { height: u64, entry: Entry },
     /// The next block is final: make it durable, then acknowledge it.
     Decided(Box<Decided>),
+    /// Send decided blocks from height `first` on to one coordinator's node.
+    Serve { to: NodeId, first: u64 },
     /// Send to one coordinator's node. May be lost.
     Send { to: NodeId, message: Vec<u8> },
     /// Send to all other coordinators' nodes. May be lost.
@@ -49,7 +54,7 @@ pub enum Output {
 
 /// A final block and what it led to.
 #[derive(Clone, Debug)]
-pub struct Decided {
+pub(crate) struct Decided {
     pub certified: CertifiedBlock,
     /// The state after the block.
     pub state: Arc<State>,
@@ -64,10 +69,12 @@ pub enum Fatal {
     OwnBlock(#[from] block::Error),
     #[error("a vote or block can't be encoded: {0}")]
     Codec(#[from] codec::Error),
+    #[error("consensus can't go on: {0}")]
+    Core(String),
 }
 
 /// Decides blocks. See the module's contract.
-pub trait Engine: Send + fmt::Debug {
+pub(crate) trait Engine: Send + fmt::Debug {
     /// Takes one input.
     ///
     /// # Errors

@@ -108,43 +108,41 @@ impl Mempool {
         Ok(())
     }
 
-    /// Takes out what the next block should hold: one transaction of each account in turn, until
-    /// nothing is ready or the room is used up. Call [`Mempool::advance`] when it is decided.
-    pub(crate) fn take(&mut self, state: &State, room: Room) -> Vec<Submission> {
+    /// What the next block should hold: one transaction of each account in turn, until nothing is
+    /// ready or the room is used up. They stay here until [`Mempool::advance`] says that they are in
+    /// a block, since what is proposed need not be decided.
+    pub(crate) fn select(&mut self, state: &State, room: Room) -> Vec<Submission> {
         let mut batch = Vec::new();
         let mut left_bytes = room.size_bytes;
+        let mut ready = self.ready.clone();
         let mut next: BTreeMap<AccountId, u64> = BTreeMap::new();
         while batch.len() < room.transactions {
-            let Some(account) = self.turn() else { break };
+            let Some(account) = self.turn(&ready) else { break };
             let nonce = *next.entry(account).or_insert_with(|| expected_nonce(state, account));
-            let size_bytes = self.size_of(account, nonce);
+            let Some(pending) = self.accounts.get(&account).and_then(|p| p.get(&nonce)) else {
+                ready.remove(&account);
+                continue;
+            };
+            let size_bytes = pending.submission.size_bytes;
             if size_bytes > left_bytes {
                 break;
             }
             left_bytes -= size_bytes;
-            batch.extend(self.remove(account, nonce));
+            batch.push(pending.submission.clone());
             next.insert(account, nonce.saturating_add(1));
             self.served = Some(account);
-            if !self.holds(account, nonce.saturating_add(1)) {
-                self.ready.remove(&account);
-            }
         }
         batch
     }
 
-    fn turn(&self) -> Option<AccountId> {
+    fn turn(&self, ready: &BTreeSet<AccountId>) -> Option<AccountId> {
         let after = self.served.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.ready.range((after, Bound::Unbounded)).next();
-        next.or_else(|| self.ready.first()).copied()
+        let next = ready.range((after, Bound::Unbounded)).next();
+        next.or_else(|| ready.first()).copied()
     }
 
     fn holds(&self, account: AccountId, nonce: u64) -> bool {
         self.accounts.get(&account).is_some_and(|p| p.contains_key(&nonce))
-    }
-
-    fn size_of(&self, account: AccountId, nonce: u64) -> usize {
-        let pending = self.accounts.get(&account).and_then(|p| p.get(&nonce));
-        pending.map_or(0, |p| p.submission.size_bytes)
     }
 
     fn remove(&mut self, account: AccountId, nonce: u64) -> Option<Submission> {
@@ -158,23 +156,35 @@ impl Mempool {
         Some(removed.submission)
     }
 
-    /// Moves on to `state`, in which the nonces of `senders` may have changed. Gives what can't be
-    /// in a block any more.
+    /// Moves on to `state`, the one after a block with the transactions `included`. Gives what can't
+    /// be in a block any more.
     pub(crate) fn advance(
         &mut self,
         state: &State,
-        senders: &BTreeSet<AccountId>,
+        included: &[(AccountId, TxId)],
     ) -> Vec<(TxId, Rejected)> {
+        let ids: BTreeSet<TxId> = included.iter().map(|(_, id)| *id).collect();
+        let senders: BTreeSet<AccountId> = included.iter().map(|(sender, _)| *sender).collect();
         let mut refused = Vec::new();
         for account in senders {
-            let expected = expected_nonce(state, *account);
-            while let Some(found) = self.first_nonce(*account).filter(|n| *n < expected) {
-                let removed = self.remove(*account, found);
+            let expected = expected_nonce(state, account);
+            while let Some(found) = self.first_nonce(account).filter(|n| *n < expected) {
+                let removed = self.remove(account, found).filter(|s| !ids.contains(&s.id));
                 refused.extend(removed.map(|s| (s.id, Rejected::Nonce { expected, found })));
             }
-            self.update_ready(state, *account);
+            self.update_ready(state, account);
         }
         refused
+    }
+
+    /// Takes out a transaction that turned out not to be allowed.
+    pub(crate) fn refuse(&mut self, state: &State, refused: &Submission) {
+        let (account, nonce) = (refused.transaction.signer, refused.transaction.value.nonce);
+        let pending = self.accounts.get(&account).and_then(|p| p.get(&nonce));
+        if pending.is_some_and(|p| p.submission.id == refused.id) {
+            self.remove(account, nonce);
+            self.update_ready(state, account);
+        }
     }
 
     fn first_nonce(&self, account: AccountId) -> Option<u64> {
@@ -252,6 +262,15 @@ mod tests {
         batch.iter().map(|s| (s.transaction.signer.0[0], s.transaction.value.nonce)).collect()
     }
 
+    /// The state after a block with these, and what is in the block.
+    fn decided(state: &State, batch: &[Submission]) -> (State, Vec<(AccountId, TxId)>) {
+        let mut next = state.clone();
+        for submission in batch {
+            next.accounts.get_mut(&submission.transaction.signer).unwrap().nonce += 1;
+        }
+        (next, batch.iter().map(|s| (s.transaction.signer, s.id)).collect())
+    }
+
     const NOW: Timestamp = Timestamp(1_000);
     const ALL: Room = Room { transactions: 10_000, size_bytes: usize::MAX };
 
@@ -262,12 +281,15 @@ mod tests {
             pool.add(NOW, &state, submission(from, nonce, 10)).unwrap();
         }
         let two = Room { transactions: 2, ..ALL };
-        assert_eq!(order(&pool.take(&state, two)), [(1, 0), (2, 0)]);
-        let mut next = state.clone();
-        next.accounts.get_mut(&account(1)).unwrap().nonce = 1;
-        next.accounts.get_mut(&account(2)).unwrap().nonce = 1;
-        assert!(pool.advance(&next, &[account(1), account(2)].into()).is_empty());
-        assert_eq!(order(&pool.take(&next, ALL)), [(1, 1), (2, 1), (1, 2)]);
+        let first = pool.select(&state, two);
+        assert_eq!(order(&first), [(1, 0), (2, 0)]);
+        // Another proposer's block took one of them.
+        let (next, included) = decided(&state, &first[..1]);
+        assert!(pool.advance(&next, &included).is_empty());
+        let second = pool.select(&next, ALL);
+        assert_eq!(order(&second), [(1, 1), (2, 0), (1, 2), (2, 1)]);
+        let (next, included) = decided(&next, &second);
+        assert!(pool.advance(&next, &included).is_empty());
         // The third account's nonce 0 never came.
         assert_eq!((pool.is_ready(), pool.len()), (false, 1));
     }
@@ -279,8 +301,12 @@ mod tests {
             pool.add(NOW, &state, submission(from, 0, 100)).unwrap();
         }
         let room = Room { size_bytes: 250, ..ALL };
-        assert_eq!(order(&pool.take(&state, room)), [(1, 0), (2, 0)]);
-        assert!(pool.is_ready());
+        assert_eq!(order(&pool.select(&state, room)), [(1, 0), (2, 0)]);
+        assert_eq!(
+            order(&pool.select(&state, room)),
+            [(3, 0), (1, 0)],
+            "it goes on with the third"
+        );
     }
 
     #[test]
@@ -298,8 +324,11 @@ mod tests {
             added += usize::from(pool.add(NOW, &state, submission(from, nonce, 10)).is_ok());
         }
         assert_eq!((added, pool.len()), (MAX_PENDING, MAX_PENDING));
+        let mut state = state;
         while pool.is_ready() {
-            pool.take(&state, ALL);
+            let (next, included) = decided(&state, &pool.select(&state, ALL));
+            assert!(pool.advance(&next, &included).is_empty());
+            state = next;
         }
         assert_eq!((pool.len(), pool.size_bytes, pool.accounts.len()), (0, 0, 0));
     }
@@ -344,7 +373,10 @@ mod tests {
         next.accounts.get_mut(&account(1)).unwrap().nonce = 2;
         let stale = |found| Rejected::Nonce { expected: 2, found };
         let refused = [(submission(1, 0, 0).id, stale(0)), (submission(1, 1, 0).id, stale(1))];
-        assert_eq!(pool.advance(&next, &[account(1)].into()), refused);
-        assert_eq!(order(&pool.take(&next, ALL)), [(1, 2)]);
+        assert_eq!(pool.advance(&next, &[(account(1), TxId([0; 32]))]), refused);
+        let last = pool.select(&next, ALL);
+        assert_eq!(order(&last), [(1, 2)]);
+        pool.refuse(&next, &last[0]);
+        assert_eq!((pool.len(), pool.is_ready()), (0, false));
     }
 }

@@ -7,10 +7,10 @@
 mod actor;
 mod answers;
 pub mod config;
-pub mod engine;
+mod consensus;
+mod engine;
 mod mempool;
 pub mod metrics;
-mod solo;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,6 @@ mod tests;
 pub use actor::Fatal;
 pub use config::{Config, Outgoing};
 pub use metrics::Metrics;
-pub use solo::NotAlone;
 pub use store::{Error as StoreError, Progress, follow};
 
 use crate::{
@@ -30,15 +29,15 @@ use archipelag_protocol::{
     codec,
     genesis::Genesis,
     id::{NetworkId, NodeId, TxId},
-    ledger::{Rejected, State, TransactionReceipt, transaction},
+    ledger::{Rejected, State, TransactionReceipt, block, transaction},
     limits::MAX_PAGE,
     query::{Request, Response},
     sign::SecretKey,
 };
 use archipelag_runtimes::workers::{self, Workers};
+use consensus::Consensus;
 use engine::{Engine, Submission};
 use sha2::{Digest, Sha256};
-use solo::Solo;
 use std::{
     collections::{BTreeMap, VecDeque},
     panic::{self, AssertUnwindSafe},
@@ -59,10 +58,10 @@ pub enum Error {
     Disk(#[from] disk::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("this node can't be the coordinator: {0}")]
-    NotAlone(#[from] NotAlone),
     #[error(transparent)]
     Codec(#[from] codec::Error),
+    #[error(transparent)]
+    Block(#[from] block::Error),
     #[error("reading the ledger failed: {0}")]
     Lost(#[from] workers::Lost),
     #[error(
@@ -76,7 +75,6 @@ pub enum Error {
 /// The handle of a running coordinator.
 #[derive(Clone, Debug)]
 pub struct Coordinator {
-    key: SecretKey,
     network: NetworkId,
     commands: mpsc::Sender<Command>,
     head: watch::Receiver<Arc<Head>>,
@@ -94,14 +92,14 @@ fn open(genesis: Genesis, key: SecretKey, disk: Arc<dyn Disk>) -> Result<Opened,
     let database = Handle::open(disk, store::NAME)?;
     // The database library panics on some damage that it meets while reading.
     let read = AssertUnwindSafe(|| Store::open(database, genesis));
-    let (store, state) = panic::catch_unwind(read).unwrap_or_else(|_| {
+    let (store, head) = panic::catch_unwind(read).unwrap_or_else(|_| {
         let reason = "its structure is inconsistent".into();
         Err(StoreError::Corrupt { height: 0, reason })
     })?;
-    let state = Arc::new(state);
-    let engine = Box::new(Solo::new(key, Arc::clone(&state))?);
-    let root = state.root()?;
-    Ok((Arc::new(store), Head { state, root }, engine))
+    let last = head.decided.as_ref().map(|(_, certificate)| certificate.clone());
+    let log = store.log(head.state.height.saturating_add(1))?;
+    let engine = Box::new(Consensus::new(key, Arc::clone(&head.state), last, log));
+    Ok((Arc::new(store), head, engine))
 }
 
 impl Coordinator {
@@ -117,8 +115,7 @@ impl Coordinator {
     ) -> Result<Self, Error> {
         let Config { genesis, key, outgoing } = config;
         let network = genesis.network()?;
-        let own = key.clone();
-        let opened = workers::run(workers.as_ref(), move || open(genesis, own, disk));
+        let opened = workers::run(workers.as_ref(), move || open(genesis, key, disk));
         let (store, first, engine) = opened.await??;
         tracing::info!(network = %network, height = first.state.height, "coordinator.start");
 
@@ -128,7 +125,6 @@ impl Coordinator {
         let height = watch::Sender::new(first.state.height);
         let head = watch::Sender::new(Arc::new(first));
         let this = Self {
-            key,
             network,
             commands,
             head: head.subscribe(),
@@ -145,6 +141,7 @@ impl Coordinator {
             outgoing,
             shared,
             waiting: BTreeMap::new(),
+            log: Vec::new(),
             commands: VecDeque::new(),
             outputs: VecDeque::new(),
         };
@@ -206,7 +203,7 @@ impl Coordinator {
     }
 
     async fn try_answer(&self, request: Request) -> Result<Response, Error> {
-        let (head, key) = (self.head(), self.key.clone());
+        let head = self.head();
         let state = &head.state;
         Ok(match request {
             Request::Submit(bytes) => return self.submit(bytes.into_vec()).await,
@@ -218,16 +215,16 @@ impl Coordinator {
                 Response::Standing(state.islands.get(&id).copied().unwrap_or_default())
             }
             Request::Slug { slug, version } => {
-                let entry = answers::slug(state, &key, &slug, version.as_ref())?;
+                let entry = answers::slug(&head, &slug, version.as_ref())?;
                 Response::Entry(entry.map(Box::new))
             }
-            Request::Cargo(id) => Response::Entry(answers::cargo(state, &key, id)?.map(Box::new)),
+            Request::Cargo(id) => Response::Entry(answers::cargo(&head, id)?.map(Box::new)),
             Request::Catalog { after, limit } => {
-                // It signs each entry, so it computes for a while.
-                let list = move || answers::catalog(&head.state, &key, after.as_deref(), limit);
+                // It proves each entry, so it computes for a while.
+                let list = move || answers::catalog(&head, after.as_deref(), limit);
                 Response::Catalog(self.work(list).await??)
             }
-            Request::Status => Response::Status(answers::status(&head)),
+            Request::Status => Response::Status(answers::status(state)),
             Request::Blocks { from, limit } => return self.blocks(from, limit).await,
             Request::Adverts => Response::Unavailable("adverts are the mesh's to answer".into()),
         })

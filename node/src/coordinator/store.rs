@@ -1,9 +1,10 @@
-//! Blocks, receipts and snapshots on disk: what makes the ledger survive its node.
+//! Blocks, receipts, snapshots and the log of consensus on disk: what makes the ledger survive its
+//! node.
 //!
-//! The actor commits one durable transaction per block; everybody else reads. What is read back is
+//! The actor commits what a step of the engine leads to in one durable transaction; everybody else reads. What is read back is
 //! checked as if a stranger had sent it. The store decides nothing.
 
-use super::engine::Decided;
+use super::{actor::Head, consensus::log::Entry, engine::Decided};
 use crate::disk::Handle;
 use archipelag_protocol::{
     codec,
@@ -14,6 +15,7 @@ use archipelag_protocol::{
     query::CertifiedBlock,
 };
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The name under which a disk holds it.
@@ -30,6 +32,8 @@ const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 const GENESIS: &str = "genesis";
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const RECEIPTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("receipts");
+/// By height and place.
+const LOG: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("log");
 const SNAPSHOTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("snapshots");
 
 /// Why the store can't be used.
@@ -79,7 +83,7 @@ pub fn follow(
     state: &State,
     next: &CertifiedBlock,
 ) -> Result<State, archipelag_protocol::ledger::block::Error> {
-    next.certificate.verify(state.network, &state.genesis, &next.block.header)?;
+    next.block.header.verify(&next.certificate, &state.validators)?;
     state.apply(&next.block)
 }
 
@@ -89,18 +93,20 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the ledger of `genesis` in `database`, and gives the state that it leads to. An empty
+    /// Opens the ledger of `genesis` in `database`, and gives where it stands. An empty
     /// database starts with the genesis document.
     ///
     /// # Errors
     /// When it belongs to another network, is corrupt, or the disk failed.
-    pub(crate) fn open(database: Handle, genesis: Genesis) -> Result<(Self, State), Error> {
+    pub(crate) fn open(database: Handle, genesis: Genesis) -> Result<(Self, Head), Error> {
         let store = Self { database };
         store.check_network(&genesis)?;
         let first = State::genesis(genesis).map_err(|e| corrupt(0, e))?;
         let start = store.snapshot_before(u64::MAX, first)?;
-        let state = store.replay(start, |_, _| Ok(()))?;
-        Ok((store, state))
+        let state = Arc::new(store.replay(start, |_, _| Ok(()))?);
+        let last = store.block(state.height)?;
+        let decided = last.map(|last| (last.block.header, last.certificate));
+        Ok((store, Head { state, decided }))
     }
 
     fn check_network(&self, genesis: &Genesis) -> Result<(), Error> {
@@ -109,6 +115,7 @@ impl Store {
             let write = database.begin_write()?;
             write.open_table(RECEIPTS)?;
             write.open_table(SNAPSHOTS)?;
+            write.open_table(LOG)?;
             let has_blocks = write.open_table(BLOCKS)?.first()?.is_some();
             let mut facts = write.open_table(FACTS)?;
             let found = facts.get(GENESIS)?.map(|v| v.value().to_vec());
@@ -148,12 +155,10 @@ impl Store {
         if (state.height, state.last_block, state.time) != at_block || state.height != at {
             return Err(corrupt(at, "the snapshot is of another block"));
         }
-        if state.network != first.network || state.root()? != block.header.state {
+        if state.network != first.network || state.root() != block.header.state {
             return Err(corrupt(at, "the snapshot does not have the block's state root"));
         }
-        certificate
-            .verify(first.network, &first.genesis, &block.header)
-            .map_err(|e| corrupt(at, e))?;
+        block.header.verify(&certificate, &state.last_validators).map_err(|e| corrupt(at, e))?;
         Ok(state)
     }
 
@@ -184,44 +189,51 @@ impl Store {
         })?)
     }
 
-    /// Makes a decided block durable, with its receipts, and now and then the state. When this
-    /// returns `Ok` the block survives a power cut. May be called again after it failed, when the
-    /// block may be there already.
-    pub(crate) fn commit(&self, decided: &Decided) -> Result<(), Error> {
-        let height = decided.state.height;
-        let block = codec::encode_loose("stored block", &decided.certified)?;
-        let receipts = decided
-            .receipts
+    /// Makes decided blocks durable, with their receipts, now and then the state, and what has to be
+    /// in the log of the heights after them. When this returns `Ok` all of it survives a power cut,
+    /// else none of it. May be called again after it failed, when it may be there already.
+    pub(crate) fn commit(&self, decided: &[&Decided], log: &[(u64, Entry)]) -> Result<(), Error> {
+        let blocks: Vec<_> = decided.iter().copied().map(Encoded::new).collect::<Result<_, _>>()?;
+        let last = decided.last().map_or(0, |decided| decided.state.height);
+        // Nobody asks for the log of a height that is decided.
+        let log: Vec<(u64, Vec<u8>)> = log
             .iter()
-            .map(|receipt| Ok((receipt.transaction, codec::encode_loose("receipt", receipt)?)));
-        let receipts: Vec<_> = receipts.collect::<Result<_, Error>>()?;
-        let due = height.is_multiple_of(SNAPSHOT_EVERY);
-        let snapshot = due.then(|| decided.state.to_snapshot()).transpose()?;
-        let follows = self.database.with(|database| {
-            let write = database.begin_write()?;
-            {
-                let mut blocks = write.open_table(BLOCKS)?;
-                let last = blocks.last()?.map_or(0, |(height, _)| height.value());
-                if last != height && last.checked_add(1) != Some(height) {
-                    return Ok(false);
-                }
-                blocks.insert(height, block.as_slice())?;
-                let mut table = write.open_table(RECEIPTS)?;
-                for (transaction, receipt) in &receipts {
-                    table.insert(&transaction.0, receipt.as_slice())?;
-                }
-            }
-            if let Some(snapshot) = &snapshot {
-                put_snapshot(&write, height, snapshot)?;
-            }
-            write.commit()?;
-            Ok(true)
-        })?;
-        match follows {
-            true => Ok(()),
-            // The file was replaced while the disk failed.
-            false => Err(corrupt(height, "the block before it is missing")),
+            .filter(|(height, _)| *height > last)
+            .map(|(height, entry)| Ok((*height, codec::encode_loose("log entry", entry)?)))
+            .collect::<Result<_, Error>>()?;
+        if blocks.is_empty() && log.is_empty() {
+            return Ok(());
         }
+        let gap = self.database.with(|database| {
+            let write = database.begin_write()?;
+            for block in &blocks {
+                if !block.put(&write)? {
+                    return Ok(Some(block.height));
+                }
+            }
+            put_log(&write, last, &log)?;
+            write.commit()?;
+            Ok(None)
+        })?;
+        match gap {
+            None => Ok(()),
+            // The file was replaced while the disk failed.
+            Some(height) => Err(corrupt(height, "the block before it is missing")),
+        }
+    }
+
+    /// What the log has of a height that was not decided, in its order.
+    pub(crate) fn log(&self, height: u64) -> Result<Vec<Entry>, Error> {
+        let entries = self.database.with(|database| {
+            let log = database.begin_read()?.open_table(LOG)?;
+            let of_height = log.range((height, 0)..=(height, u64::MAX))?;
+            of_height.map(|item| Ok(item?.1.value().to_vec())).collect::<Result<Vec<_>, _>>()
+        })?;
+        let decoded = |bytes: &Vec<u8>| {
+            codec::decode_loose("log entry", MAX_STORED_BLOCK_BYTES, bytes)
+                .map_err(|e| corrupt(height, e))
+        };
+        entries.iter().map(decoded).collect()
     }
 
     /// Keeps `state`, the newest, so that the next opening replays nothing.
@@ -315,6 +327,65 @@ impl Store {
 fn decode_block(height: u64, bytes: &[u8]) -> Result<CertifiedBlock, Error> {
     codec::decode_loose("stored block", MAX_STORED_BLOCK_BYTES, bytes)
         .map_err(|e| corrupt(height, e))
+}
+
+/// A decided block in the form in which it is stored.
+struct Encoded {
+    height: u64,
+    block: Vec<u8>,
+    receipts: Vec<(TxId, Vec<u8>)>,
+    snapshot: Option<Vec<u8>>,
+}
+
+impl Encoded {
+    fn new(decided: &Decided) -> Result<Self, Error> {
+        let height = decided.state.height;
+        let receipts = decided
+            .receipts
+            .iter()
+            .map(|receipt| Ok((receipt.transaction, codec::encode_loose("receipt", receipt)?)));
+        let due = height.is_multiple_of(SNAPSHOT_EVERY);
+        Ok(Self {
+            height,
+            block: codec::encode_loose("stored block", &decided.certified)?,
+            receipts: receipts.collect::<Result<_, Error>>()?,
+            snapshot: due.then(|| decided.state.to_snapshot()).transpose()?,
+        })
+    }
+
+    /// Writes it; `false` when the block before it is missing.
+    fn put(&self, write: &redb::WriteTransaction) -> Result<bool, redb::Error> {
+        let mut blocks = write.open_table(BLOCKS)?;
+        let last = blocks.last()?.map_or(0, |(height, _)| height.value());
+        if last < self.height && last.checked_add(1) != Some(self.height) {
+            return Ok(false);
+        }
+        blocks.insert(self.height, self.block.as_slice())?;
+        let mut receipts = write.open_table(RECEIPTS)?;
+        for (transaction, receipt) in &self.receipts {
+            receipts.insert(&transaction.0, receipt.as_slice())?;
+        }
+        if let Some(snapshot) = &self.snapshot {
+            put_snapshot(write, self.height, snapshot)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Adds to the log, and drops what it has of heights up to `decided`.
+fn put_log(
+    write: &redb::WriteTransaction,
+    decided: u64,
+    entries: &[(u64, Vec<u8>)],
+) -> Result<(), redb::Error> {
+    let mut log = write.open_table(LOG)?;
+    log.retain_in(..=(decided, u64::MAX), |_, _| false)?;
+    for (height, entry) in entries {
+        let last = log.range((*height, 0)..=(*height, u64::MAX))?.next_back().transpose()?;
+        let next = last.map_or(0, |(key, _)| key.value().1.saturating_add(1));
+        log.insert((*height, next), entry.as_slice())?;
+    }
+    Ok(())
 }
 
 fn put_snapshot(

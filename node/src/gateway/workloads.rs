@@ -24,8 +24,8 @@ pub(super) async fn list(State(gateway): State<Gateway>, Reader(_): Reader) -> R
         let complete = page.len() < usize::from(limit);
         after = Some(last.entry.manifest.value.slug.clone());
         // What publisher and coordinators have not signed is not shown, whoever answered.
-        let (network, genesis) = (node.mesh.network(), node.mesh.genesis());
-        let right = page.iter().filter(|item| item.entry.verify(network, genesis).is_ok());
+        let (trust, payout) = (node.mesh.trust(), &node.mesh.genesis().policy.payout);
+        let right = page.iter().filter(|item| item.entry.verify(trust, payout).is_ok());
         cargos.extend(right.map(api::catalog_item));
         if complete {
             break;

@@ -26,6 +26,7 @@ use archipelag_protocol::{
     codec as encoding,
     genesis::Genesis,
     id::{ContentId, NetworkId, NodeId},
+    ledger::Trust,
     query::{self, Request, Response},
     time::Timestamp,
 };
@@ -186,10 +187,9 @@ impl Mesh {
         transport: MeshTransport,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
-        let network = genesis.network()?;
         let node = identity::node_of(key.public().to_peer_id())
             .ok_or_else(|| anyhow::anyhow!("the node key is not an ed25519 key"))?;
-        let shared = Arc::new(Shared::new(node, network, genesis));
+        let shared = Arc::new(Shared::new(node, genesis)?);
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (query_sender, queries) = mpsc::channel(QUERY_QUEUE);
         let advert = Arc::new(watch::Sender::new(None));
@@ -229,6 +229,12 @@ impl Mesh {
     #[must_use]
     pub fn genesis(&self) -> &Arc<Genesis> {
         &self.shared.genesis
+    }
+
+    /// The validators that this node knows, by which it judges what it is told of the ledger.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.shared.trust
     }
 
     #[must_use]

@@ -3,8 +3,9 @@
 use super::{Metrics, PeerInfo, behaviour, identity, streams::Streams};
 use archipelag_protocol::{
     advert::SignedAdvert,
-    genesis::Genesis,
+    genesis::{self, Genesis},
     id::{NetworkId, NodeId},
+    ledger::Trust,
     time::Timestamp,
 };
 use libp2p::Multiaddr;
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) node: NodeId,
     pub(super) network: NetworkId,
     pub(super) genesis: Arc<Genesis>,
+    /// Whose word on the ledger counts.
+    pub(super) trust: Trust,
     pub(super) streams: Arc<Streams>,
     pub(super) metrics: Metrics,
     islands: RwLock<BTreeMap<NodeId, Arc<SignedAdvert>>>,
@@ -47,18 +50,20 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(node: NodeId, network: NetworkId, genesis: Arc<Genesis>) -> Self {
-        Self {
+    pub(super) fn new(node: NodeId, genesis: Arc<Genesis>) -> Result<Self, genesis::Error> {
+        let (network, trust) = (genesis.network()?, Trust::genesis(&genesis)?);
+        Ok(Self {
             node,
             network,
             genesis,
+            trust,
             streams: Streams::new(behaviour::stream_names(network)),
             metrics: Metrics::default(),
             islands: RwLock::default(),
             peers: RwLock::default(),
             listen: RwLock::default(),
             changed: watch::Sender::new(0),
-        }
+        })
     }
 
     /// Keeps an advert that has been verified; `false` when a newer one of the node is known.

@@ -5,19 +5,18 @@
 //! what is behind signatures is reached by signing a decoded value again with a key of the sample
 //! network.
 
-use crate::sample::{BUSY, NOW, WORLD};
+use crate::sample::{self, BUSY, NOW, WORLD};
 use archipelag_protocol::{
     advert,
     amount::Credits,
-    catalog::{Endorsement, Entry},
+    catalog::Entry,
     codec,
     event::{self, Event},
     genesis::Genesis,
     id::{AccountId, CargoId, JobId, NodeId, Signature},
     job::{self, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, SignedTransaction, State, Transaction, block::Commit,
-        transaction,
+        Action, Block, Certificate, SignedTransaction, State, Transaction, transaction,
     },
     limits::{
         MAX_ADVERT_BYTES, MAX_BLOCK_BYTES, MAX_CHUNK_BYTES, MAX_ENTRY_BYTES, MAX_FRAME_BYTES,
@@ -99,7 +98,7 @@ pub fn advert(bytes: &[u8]) -> bool {
 
 pub fn catalog_entry(bytes: &[u8]) -> bool {
     let world = &*WORLD;
-    let decode = |bytes: &[u8]| Entry::decode(bytes, world.network, &world.genesis);
+    let decode = |bytes: &[u8]| Entry::decode(bytes, &world.trust, &world.genesis.policy.payout);
     let Some(mut entry) = canonical::<Entry>(MAX_ENTRY_BYTES, bytes) else {
         assert!(decode(bytes).is_err());
         return false;
@@ -110,8 +109,7 @@ pub fn catalog_entry(bytes: &[u8]) -> bool {
         entry.manifest = key.seal(network, entry.manifest.value).expect("it has bytes");
         entry.record.cargo = entry.manifest.value.id().expect("it is valid");
         entry.record.publisher = key.account();
-        let signature = key.sign(network, &entry.record).expect("it has bytes");
-        entry.certificate = vec![Endorsement { validator: key.account(), signature }];
+        entry = sample::prove(entry.manifest, entry.record);
         if let Ok(bytes) = entry.to_bytes() {
             assert_eq!(decode(&bytes), Ok(entry));
         }
@@ -122,7 +120,8 @@ pub fn catalog_entry(bytes: &[u8]) -> bool {
 pub fn genesis(bytes: &[u8]) -> bool {
     let Ok(genesis) = Genesis::decode(bytes) else { return false };
     assert_eq!(genesis.to_bytes().as_deref(), Ok(bytes));
-    assert!((1..=genesis.validators.len()).contains(&genesis.quorum()));
+    let validators = genesis.validator_set().expect("a genesis that decodes has some");
+    assert!((1..=genesis.validators.len()).contains(&validators.quorum()));
     let network = genesis.network().expect("it has bytes");
     let state = State::genesis(genesis).expect("a genesis that decodes begins a network");
     assert_eq!(state.network, network);
@@ -133,7 +132,6 @@ pub fn genesis(bytes: &[u8]) -> bool {
 pub fn snapshot(bytes: &[u8]) -> bool {
     let Ok(state) = State::from_snapshot(bytes) else { return false };
     assert_eq!(state.to_snapshot().as_deref(), Ok(bytes));
-    state.root().expect("a state has a root");
     advance(&state, []);
     true
 }
@@ -215,9 +213,13 @@ fn try_in(state: &State, key: &SecretKey, mut transaction: Transaction) {
 /// A block that a coordinator proposes is one that the others apply, to the same state.
 fn advance<const N: usize>(state: &State, transactions: [SignedTransaction; N]) {
     let proposer = state.genesis.validators[0].account;
-    // The state may stand at the last height or time that there is.
-    let Ok((block, next, _)) = state.propose(proposer, NOW, transactions) else {
-        assert_eq!(state.height, u64::MAX, "no block can follow");
+    let last = (state.height > 0).then(|| sample::certify(state.height, state.last_block));
+    // The state may stand at the last height or time that there is, or be other validators'.
+    let Ok((block, next, _)) = state.propose(proposer, NOW, last, transactions) else {
+        let own = (&WORLD.state.validators, WORLD.network);
+        let is_ours = (&state.last_validators, state.network) == own
+            && state.validators.contains(proposer);
+        assert!(state.height == u64::MAX || !is_ours, "no block can follow");
         return;
     };
     assert_eq!(next.check_conservation(), Ok(()));
@@ -231,7 +233,7 @@ pub fn block(bytes: &[u8]) -> bool {
         Ok(next) => {
             assert_eq!(next.check_conservation(), Ok(()));
             assert_eq!(next.height, WORLD.state.height + 1);
-            assert_eq!(next.root(), Ok(block.header.state));
+            assert_eq!(next.root(), block.header.state);
             true
         }
         Err(_) => false,
@@ -243,17 +245,19 @@ pub fn certificate(bytes: &[u8]) -> bool {
         return false;
     };
     let (world, proposer) = (&*WORLD, WORLD.island.account());
-    let (block, ..) = world.state.propose(proposer, NOW, []).expect("a block");
+    let (block, ..) = world.state.propose(proposer, NOW, None, []).expect("a block");
     let header = &block.header;
-    let verify = |c: &Certificate| c.verify(world.network, &world.genesis, header);
+    let verify = |c: &Certificate| header.verify(c, &world.state.validators);
     assert!(verify(&certificate).is_err(), "no sample is for this block");
-    // With the validator's vote in it and none that is forged, it counts whatever else is there.
-    certificate.commit = Commit { height: 1, block: header.hash().expect("it has bytes") };
+    // With the validator's vote and no other it counts, in whatever round.
+    (certificate.height, certificate.block) = (1, header.hash().expect("it has bytes"));
     certificate.votes.retain(|(voter, _)| *voter != proposer);
-    let vote = world.island.sign(world.network, &certificate.commit).expect("it has bytes");
+    let vote = world.island.sign(world.network, &certificate.vote()).expect("it has bytes");
     assert!(verify(&certificate).is_err(), "nobody who counts has voted");
-    certificate.votes.insert(0, (proposer, vote));
+    certificate.votes = vec![(proposer, vote)];
     assert_eq!(verify(&certificate), Ok(()));
+    certificate.votes.push((proposer, vote));
+    assert!(verify(&certificate).is_err(), "a vote counted twice");
     true
 }
 
@@ -295,22 +299,23 @@ pub fn query_request(bytes: &[u8]) -> bool {
 
 pub fn query_response(bytes: &[u8]) -> bool {
     let (world, policy) = (&*WORLD, &WORLD.genesis.policy.advert);
+    let payout = &world.genesis.policy.payout;
     let Ok(response) = query::decode_response(bytes) else { return false };
     assert!(bytes.len() <= MAX_QUERY_BYTES);
     assert_stable(&response);
     match &response {
-        Response::Entry(Some(entry)) => drop(entry.verify(world.network, &world.genesis)),
+        Response::Entry(Some(entry)) => drop(entry.verify(&world.trust, payout)),
         Response::Catalog(items) => {
             for item in items {
                 let counters = &item.counters;
                 assert!(counters.avg_execution_time_ms() <= counters.execution_ms);
-                drop(item.entry.verify(world.network, &world.genesis));
+                drop(item.entry.verify(&world.trust, payout));
             }
         }
         Response::Blocks(blocks) => {
             for certified in blocks {
                 let (block, certificate) = (&certified.block, &certified.certificate);
-                drop(certificate.verify(world.network, &world.genesis, &block.header));
+                drop(world.trust.check(&block.header, certificate));
                 drop(world.state.apply(block));
             }
         }

@@ -6,17 +6,17 @@
 use archipelag_protocol::{
     advert::{Advert, Hardware, SignedAdvert},
     amount::Credits,
-    catalog::{Counters, Endorsement, Entry, Record, State as RecordState},
+    catalog::{Counters, Entry, Record, State as RecordState},
     codec,
     event::{Event, Usage},
     genesis::{Allocation, Genesis, Publisher, PublisherTier, Validator},
-    id::{AccountId, CargoId, ContentId, JobId, NetworkId, NodeId},
+    id::{AccountId, BlockHash, CargoId, ContentId, JobId, NetworkId, NodeId, StateRoot},
     job::{Failure, Offer, Refusal, RefusalKind, Step, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, SignedTransaction, State, Transaction, block::Commit,
-        state::hold_of, transaction,
+        Action, Block, Certificate, Key, SignedTransaction, State, Transaction, Trust,
+        state::hold_of, transaction, tree::Path,
     },
-    manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType},
+    manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType, SignedManifest},
     payment::{Receipt, SettledReceipt, SignedVoucher, Verdict, Voucher},
     policy::Policy,
     pricing::{HardwareTier, Metering, Price},
@@ -27,6 +27,7 @@ use archipelag_protocol::{
 };
 use serde::Serialize;
 use serde_bytes::ByteBuf;
+use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
 
 pub const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -36,6 +37,7 @@ pub const NOW: Timestamp = Timestamp(1_700_000_000_000);
 pub struct World {
     pub genesis: Genesis,
     pub network: NetworkId,
+    pub trust: Trust,
     pub state: State,
     /// Validator, publisher and Island.
     pub island: SecretKey,
@@ -61,14 +63,15 @@ pub static WORLD: LazyLock<World> = LazyLock::new(|| {
     };
     let network = genesis.network().expect("a genesis of few accounts is short");
     let state = State::genesis(genesis.clone()).expect("the genesis is valid");
-    World { genesis, network, state, island, consumer }
+    let trust = Trust::genesis(&genesis).expect("the genesis is valid");
+    World { genesis, network, trust, state, island, consumer }
 });
 
 /// The state in which a hold is open and a Cargo published.
 pub static BUSY: LazyLock<State> = LazyLock::new(|| {
     let [opening, .., publish] = &actions()[..4] else { unreachable!("there are seven") };
     let begun = [opening.clone(), publish.clone()];
-    WORLD.state.propose(WORLD.island.account(), NOW, begun).expect("a block").1
+    WORLD.state.propose(WORLD.island.account(), NOW, None, begun).expect("a block").1
 });
 
 fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
@@ -150,9 +153,20 @@ pub fn entry() -> Entry {
         trust_level: TrustLevel::Untrusted,
         height: 3,
     };
-    let signature = world.island.sign(world.network, &record).unwrap();
-    let certificate = vec![Endorsement { validator: world.island.account(), signature }];
-    Entry { manifest, record, certificate }
+    prove(manifest, record)
+}
+
+/// An entry in a state that holds nothing but its record.
+pub fn prove(manifest: SignedManifest, record: Record) -> Entry {
+    let (key, value) = (Key::Cargo(record.cargo).to_bytes(), codec::encode("record", &record));
+    let mut leaf = Sha256::new_with_prefix([0]);
+    leaf.update(Sha256::digest(key.unwrap()));
+    leaf.update(Sha256::digest(value.unwrap()));
+    let mut header = block().0.header;
+    header.state = StateRoot(leaf.finalize().into());
+    let certificate = certify(header.height, header.hash().unwrap());
+    let path = Path { siblings: Vec::new(), neighbour: None };
+    Entry { manifest, record, header, certificate, path }
 }
 
 pub fn entries() -> Vec<Vec<u8>> {
@@ -246,7 +260,7 @@ pub fn transactions() -> Vec<Vec<u8>> {
 
 fn block() -> (Block, State) {
     let (block, state, receipts) =
-        WORLD.state.propose(WORLD.island.account(), NOW, actions()).expect("a block");
+        WORLD.state.propose(WORLD.island.account(), NOW, None, actions()).expect("a block");
     for receipt in receipts {
         assert_eq!(receipt.outcome, Ok(()), "a sample transaction is refused");
     }
@@ -254,16 +268,22 @@ fn block() -> (Block, State) {
 }
 
 pub fn blocks() -> Vec<Vec<u8>> {
-    let empty = WORLD.state.propose(WORLD.island.account(), NOW, []).expect("a block").0;
+    let empty = WORLD.state.propose(WORLD.island.account(), NOW, None, []).expect("a block").0;
     vec![canonical(&empty), canonical(&block().0)]
+}
+
+/// The only validator's vote for a block.
+pub fn certify(height: u64, block: BlockHash) -> Certificate {
+    let mut certificate = Certificate { height, round: 0, block, votes: Vec::new() };
+    let vote = WORLD.island.sign(WORLD.network, &certificate.vote()).unwrap();
+    certificate.votes.push((WORLD.island.account(), vote));
+    certificate
 }
 
 fn certified() -> CertifiedBlock {
     let block = block().0;
-    let commit = Commit { height: 1, block: block.header.hash().unwrap() };
-    let vote = WORLD.island.sign(WORLD.network, &commit).unwrap();
-    let votes = vec![(WORLD.island.account(), vote)];
-    CertifiedBlock { block, certificate: Certificate { commit, votes } }
+    let certificate = certify(block.header.height, block.header.hash().unwrap());
+    CertifiedBlock { block, certificate }
 }
 
 pub fn certificates() -> Vec<Vec<u8>> {
@@ -355,10 +375,10 @@ pub fn requests() -> Vec<Vec<u8>> {
 pub fn responses() -> Vec<Vec<u8>> {
     let state = block().1;
     let (_, _, receipts) =
-        WORLD.state.propose(WORLD.island.account(), NOW, actions().split_off(1)).unwrap();
+        WORLD.state.propose(WORLD.island.account(), NOW, None, actions().split_off(1)).unwrap();
     let status = LedgerStatus {
         height: state.height,
-        state: state.root().unwrap(),
+        state: state.root(),
         time: state.time,
         minted: state.minted,
         treasury: state.treasury,

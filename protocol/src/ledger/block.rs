@@ -1,16 +1,18 @@
 //! Blocks: what coordinators agree on, one after another.
 
-use super::transaction::SignedTransaction;
+use super::{
+    transaction::SignedTransaction,
+    tree::Damaged,
+    validators::ValidatorSet,
+    vote::{self, Certificate},
+};
 use crate::{
     codec,
-    genesis::Genesis,
-    id::{AccountId, BlockHash, ContentId, NetworkId, Signature, StateRoot, TxId},
-    sign::{self, Signable},
+    id::{AccountId, BlockHash, ContentId, NetworkId, StateRoot, TxId, ValidatorsId},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 use thiserror::Error;
 
 /// The part of a block that is hashed and signed.
@@ -22,7 +24,11 @@ pub struct Header {
     pub previous: BlockHash,
     /// Never earlier than the block before.
     pub time: Timestamp,
+    /// Who decides this block.
+    pub validators: ValidatorsId,
     pub proposer: AccountId,
+    /// The hash of [`Block::last`].
+    pub last: Option<ContentId>,
     /// SHA-256 over the transactions' ids, in order ([`transactions_root`]).
     pub transactions: ContentId,
     /// The state after this block.
@@ -47,29 +53,32 @@ impl Header {
         hasher.update(codec::encode("block header", self)?);
         Ok(BlockHash(hasher.finalize().into()))
     }
-}
 
-/// A validator's vote for a block, by its hash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Commit {
-    pub height: u64,
-    pub block: BlockHash,
-}
-
-impl Signable for Commit {
-    const DOMAIN: &'static str = "commit";
-}
-
-/// The votes of more than two thirds of the validators for one block.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Certificate {
-    pub commit: Commit,
-    pub votes: Vec<(AccountId, Signature)>,
+    /// Checks that `validators` decided for the block of this header.
+    ///
+    /// # Errors
+    /// When they are not the ones that it names, or the certificate is of another block or not valid.
+    pub fn verify(
+        &self,
+        certificate: &Certificate,
+        validators: &ValidatorSet,
+    ) -> Result<(), Error> {
+        let refuse = |field, reason| Err(Error::Field { height: self.height, field, reason });
+        if self.validators != validators.id()? {
+            return refuse("validators", format!("it names {}", self.validators));
+        }
+        if (certificate.height, certificate.block) != (self.height, self.hash()?) {
+            return refuse("certificate", "it is for another block".into());
+        }
+        Ok(certificate.verify(self.network, validators)?)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     pub header: Header,
+    /// Why the block before is final. `None` in the first block.
+    pub last: Option<Certificate>,
     pub transactions: Vec<SignedTransaction>,
 }
 
@@ -78,8 +87,8 @@ pub struct Block {
 pub enum Error {
     #[error("block {height}: {field} is not what it must be: {reason}")]
     Field { height: u64, field: &'static str, reason: String },
-    #[error("block {height}: {found} votes, {needed} needed")]
-    NoQuorum { height: u64, found: usize, needed: usize },
+    #[error(transparent)]
+    Certificate(#[from] vote::Error),
     #[error("block {height}: transaction {index}: {reason}")]
     Transaction { height: u64, index: usize, reason: String },
     /// A broken rule of ours, not a peer's fault: whoever sees it must stop.
@@ -87,39 +96,9 @@ pub enum Error {
         "block {height}: credits are not conserved: {found} microcredits exist, {minted} were minted"
     )]
     NotConserved { height: u64, minted: u128, found: u128 },
+    /// As [`Error::NotConserved`].
+    #[error(transparent)]
+    Tree(Damaged),
     #[error(transparent)]
     Codec(#[from] codec::Error),
-    #[error(transparent)]
-    Signature(#[from] sign::Error),
-}
-
-impl Certificate {
-    /// Checks that a quorum of the network's validators voted for `block`.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn verify(
-        &self,
-        network: NetworkId,
-        genesis: &Genesis,
-        header: &Header,
-    ) -> Result<(), Error> {
-        let height = header.height;
-        if self.commit != (Commit { height, block: header.hash()? }) {
-            let reason = "it is for another block".into();
-            return Err(Error::Field { height, field: "certificate", reason });
-        }
-        let needed = genesis.quorum();
-        let mut voters = BTreeSet::new();
-        for (voter, signature) in self.votes.iter().take(genesis.validators.len()) {
-            if genesis.is_validator(*voter) {
-                sign::verify(network, *voter, &self.commit, signature)?;
-                voters.insert(*voter);
-            }
-        }
-        if voters.len() < needed {
-            return Err(Error::NoQuorum { height, found: voters.len(), needed });
-        }
-        Ok(())
-    }
 }

@@ -1,14 +1,14 @@
 //! Blocks from transactions, and the state from blocks.
 
 use super::{
-    Block, Header, SignedTransaction, State, TransactionReceipt,
+    Block, Certificate, Header, SignedTransaction, State, TransactionReceipt,
     block::{Error, transactions_root},
     signatures,
     transaction::{check_batch, to_bytes},
 };
 use crate::{
     codec,
-    id::{AccountId, ContentId, StateRoot, TxId},
+    id::{AccountId, StateRoot, TxId},
     limits::MAX_BLOCK_BYTES,
     time::Timestamp,
 };
@@ -19,7 +19,8 @@ impl State {
     /// [`super::transaction::decode`]. Gives the block, the state after it, and a receipt for each
     /// candidate that was executed or refused. A refused one is not in the block; one whose nonce is
     /// ahead may be offered again. Candidates from the first that does not fit on have no receipt:
-    /// they wait for the next block. A `time` before the last block's counts as the last block's.
+    /// they wait for the next block. `last` is why the block before is final, `None` in the first. A
+    /// `time` before the last block's counts as the last block's.
     ///
     /// # Errors
     /// When `proposer` is not a validator, or a broken rule of ours ([`Error::NotConserved`]).
@@ -27,11 +28,13 @@ impl State {
         &self,
         proposer: AccountId,
         time: Timestamp,
+        last: Option<Certificate>,
         candidates: impl IntoIterator<Item = SignedTransaction>,
     ) -> Result<(Block, Self, Vec<TransactionReceipt>), Error> {
         let mut next = self.begin(time.max(self.time))?;
         let height = next.height;
-        next.check_proposer(proposer)?;
+        self.check_proposer(proposer)?;
+        self.check_last(last.as_ref())?;
         let (mut transactions, mut ids, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
         let mut room = MAX_BLOCK_BYTES;
         for candidate in candidates {
@@ -47,18 +50,36 @@ impl State {
             receipts.push(TransactionReceipt { transaction: id, height, outcome });
         }
         let state = next.close()?;
-        let header = self.header(&next, proposer, transactions_root(&ids), state);
+        let header = Header {
+            network: self.network,
+            height,
+            previous: self.last_block,
+            time: next.time,
+            validators: self.validators.id()?,
+            proposer,
+            last: last.as_ref().map(Certificate::id).transpose()?,
+            transactions: transactions_root(&ids),
+            state,
+        };
         next.last_block = header.hash()?;
-        Ok((Block { header, transactions }, next, receipts))
+        Ok((Block { header, last, transactions }, next, receipts))
     }
 
     /// Verifies a block and gives the state after it. A block with one transaction that is not valid
-    /// is refused whole. Whether the network decided for it is [`super::Certificate::verify`]'s to
+    /// is refused whole. Whether the network decided for it is [`Header::verify`]'s to
     /// say, and whether its time is plausible the coordinator's.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn apply(&self, block: &Block) -> Result<Self, Error> {
+        self.apply_listing(block).map(|(state, _)| state)
+    }
+
+    /// As [`State::apply`]; gives the ids of the block's transactions, too.
+    ///
+    /// # Errors
+    /// As [`State::apply`].
+    pub fn apply_listing(&self, block: &Block) -> Result<(Self, Vec<TxId>), Error> {
         let header = &block.header;
         let mut next = self.begin(header.time)?;
         let height = next.height;
@@ -66,8 +87,8 @@ impl State {
         signatures::verify(self.network, &block.transactions).map_err(|invalid| {
             Error::Transaction { height, index: invalid.index, reason: invalid.error.to_string() }
         })?;
-        for (index, (transaction, id)) in block.transactions.iter().zip(ids).enumerate() {
-            next.execute(transaction, id).map_err(|e| Error::Transaction {
+        for (index, (transaction, id)) in block.transactions.iter().zip(&ids).enumerate() {
+            next.execute(transaction, *id).map_err(|e| Error::Transaction {
                 height,
                 index,
                 reason: e.to_string(),
@@ -78,7 +99,17 @@ impl State {
             return Err(field(height, "state", format!("{}, it leads to {state}", header.state)));
         }
         next.last_block = header.hash()?;
-        Ok(next)
+        Ok((next, ids))
+    }
+
+    /// Who proposes the next block, round by round; it begins again when all had their turn.
+    #[must_use]
+    pub fn turns(&self) -> Vec<AccountId> {
+        let count = u64::try_from(self.validators.len()).unwrap_or(u64::MAX);
+        let first = usize::try_from(self.height % count.max(1)).unwrap_or_default();
+        let mut turns: Vec<_> = self.validators.iter().map(|v| v.account).collect();
+        turns.rotate_left(first);
+        turns
     }
 
     /// A copy of the state that stands at the next block.
@@ -87,35 +118,39 @@ impl State {
             .height
             .checked_add(1)
             .ok_or_else(|| field(self.height, "height", "no block can follow".into()))?;
-        Ok(Self { height, time, ..self.clone() })
+        let last_validators = self.validators.clone();
+        Ok(Self { height, time, last_validators, ..self.clone() })
     }
 
     /// Checks the invariant and gives the root, after the last transaction of a block.
-    fn close(&self) -> Result<StateRoot, Error> {
+    fn close(&mut self) -> Result<StateRoot, Error> {
         self.check_conservation().map_err(|sums| Error::NotConserved {
             height: self.height,
             minted: sums.minted,
             found: sums.found,
         })?;
-        Ok(self.root()?)
-    }
-
-    fn header(
-        &self,
-        next: &Self,
-        proposer: AccountId,
-        transactions: ContentId,
-        state: StateRoot,
-    ) -> Header {
-        let (network, height, time) = (self.network, next.height, next.time);
-        Header { network, height, previous: self.last_block, time, proposer, transactions, state }
+        self.update_tree()
     }
 
     fn check_proposer(&self, proposer: AccountId) -> Result<(), Error> {
-        if self.genesis.is_validator(proposer) {
+        if self.validators.contains(proposer) {
             return Ok(());
         }
-        Err(field(self.height, "proposer", format!("{proposer} is not a validator")))
+        Err(field(self.height + 1, "proposer", format!("{proposer} is not a validator")))
+    }
+
+    /// Checks what the next block says of why the last one is final.
+    fn check_last(&self, last: Option<&Certificate>) -> Result<(), Error> {
+        let refuse = |reason: String| Err(field(self.height + 1, "last", reason));
+        match last {
+            None if self.height == 0 => Ok(()),
+            None => refuse("the certificate of the block before is missing".into()),
+            Some(_) if self.height == 0 => refuse("no block is before it".into()),
+            Some(last) if (last.height, last.block) != (self.height, self.last_block) => {
+                refuse(format!("it is for block {} at height {}", last.block, last.height))
+            }
+            Some(last) => Ok(last.verify(self.network, &self.last_validators)?),
+        }
     }
 
     /// Everything about a block that costs no signature; cheap checks first. Gives the ids.
@@ -133,7 +168,15 @@ impl State {
         if header.time < self.time {
             return Err(field(height, "time", format!("it is before {}", self.time)));
         }
+        let validators = self.validators.id()?;
+        if header.validators != validators {
+            return Err(field(height, "validators", format!("they are {validators}")));
+        }
         self.check_proposer(header.proposer)?;
+        if header.last != block.last.as_ref().map(Certificate::id).transpose()? {
+            return Err(field(height, "last", "it has another hash".into()));
+        }
+        self.check_last(block.last.as_ref())?;
         let (mut ids, mut bytes) = (Vec::with_capacity(block.transactions.len()), 0_usize);
         for (index, transaction) in block.transactions.iter().enumerate() {
             check_batch(&transaction.value.action).map_err(|e| Error::Transaction {

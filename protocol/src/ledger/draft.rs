@@ -5,7 +5,7 @@
 //! touches, never a copy of the state.
 
 use super::{
-    Account, Hold, IslandStanding, Rejected, State,
+    Account, Hold, IslandStanding, Key, Rejected, State,
     state::{Cargo, Slug},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     id::{AccountId, CargoId, HoldId},
     policy::Policy,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub(super) struct Draft<'a> {
     pub(super) state: &'a State,
@@ -132,7 +132,7 @@ impl<'a> Draft<'a> {
         self.changes
             .counters
             .entry(id)
-            .or_insert_with(|| state.cargos.get(&id).map(|c| c.counters).unwrap_or_default())
+            .or_insert_with(|| state.counters.get(&id).copied().unwrap_or_default())
     }
 
     pub(super) fn register(&mut self, id: CargoId, cargo: Cargo, slug: Slug) {
@@ -143,21 +143,36 @@ impl<'a> Draft<'a> {
 
 impl State {
     pub(super) fn absorb(&mut self, changes: Changes) {
-        self.treasury = changes.treasury;
-        self.accounts.extend(changes.accounts);
-        self.islands.extend(changes.islands);
-        self.slugs.extend(changes.slugs);
-        self.cargos.extend(changes.cargos);
+        if self.treasury != changes.treasury {
+            self.treasury = changes.treasury;
+            self.touched.insert(Key::Treasury);
+        }
+        for (id, account) in changes.accounts {
+            self.accounts.insert(id, account);
+            self.touched.insert(Key::Account(id));
+        }
+        for (id, island) in changes.islands {
+            self.islands.insert(id, island);
+            self.touched.insert(Key::Island(id));
+        }
+        for (name, slug) in changes.slugs {
+            self.slugs.insert(name.clone(), slug);
+            self.touched.insert(Key::Slug(name));
+        }
+        for (id, cargo) in changes.cargos {
+            self.cargos.insert(id, Arc::new(cargo));
+            self.touched.insert(Key::Cargo(id));
+        }
+        for (id, counters) in changes.counters {
+            self.counters.insert(id, counters);
+            self.touched.insert(Key::Counters(id));
+        }
         for (id, hold) in changes.holds {
             match hold {
                 Some(hold) => self.holds.insert(id, hold),
                 None => self.holds.remove(&id),
             };
-        }
-        for (id, counters) in changes.counters {
-            if let Some(cargo) = self.cargos.get_mut(&id) {
-                cargo.counters = counters;
-            }
+            self.touched.insert(Key::Hold(id));
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     amount::Credits,
-    catalog::{self, Counters, Record},
+    catalog::{self, Record},
     genesis::PublisherTier,
     id::{AccountId, HoldId, TxId},
     manifest::SignedManifest,
@@ -286,7 +286,7 @@ fn publish(
     };
     let (trust_level, height) = (TrustLevel::Untrusted, draft.state.height);
     let record = Record { cargo: id, publisher: sender, state, trust_level, height };
-    let cargo = Cargo { manifest: manifest.clone(), record, counters: Counters::default() };
+    let cargo = Cargo { manifest: manifest.clone(), record };
     draft.register(id, cargo, slug);
     Ok(())
 }

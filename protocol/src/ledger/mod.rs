@@ -6,9 +6,10 @@
 pub mod block;
 mod chain;
 mod draft;
+pub mod entry;
 mod execute;
+pub mod light;
 mod pairs;
-mod root;
 mod settle;
 mod signatures;
 pub mod snapshot;
@@ -16,9 +17,16 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
+pub mod tree;
+pub mod validators;
+pub mod vote;
 
-pub use block::{Block, Certificate, Header};
+pub use block::{Block, Header};
+pub use entry::{Key, Proof};
+pub use light::{Handover, Proven, Trust};
 pub use state::{Account, Hold, IslandStanding, LaneState, State};
 pub use transaction::{
     Action, Receipt as TransactionReceipt, Rejected, SignedTransaction, Transaction,
 };
+pub use validators::ValidatorSet;
+pub use vote::{Certificate, Proposal, SignedProposal, SignedVote, Vote};

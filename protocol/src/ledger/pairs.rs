@@ -4,25 +4,50 @@
 //! For `#[serde(with = "pairs")]`. Decoding refuses a key that is not above the one before it, so a
 //! map has one encoding. It reserves nothing ahead: a claimed length costs no memory.
 
+use imbl::OrdMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
-pub(super) fn serialize<K, V, S>(map: &BTreeMap<K, V>, serializer: S) -> Result<S::Ok, S::Error>
+pub(super) fn serialize<'a, M, S>(map: &'a M, serializer: S) -> Result<S::Ok, S::Error>
 where
-    K: Serialize,
-    V: Serialize,
+    &'a M: IntoIterator<Item: Serialize>,
     S: Serializer,
 {
     serializer.collect_seq(map)
 }
 
-pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+pub(super) fn deserialize<'de, M, D>(deserializer: D) -> Result<M, D::Error>
 where
-    K: Deserialize<'de> + Ord,
-    V: Deserialize<'de>,
+    M: Map<Key: Deserialize<'de> + Ord, Value: Deserialize<'de>>,
     D: Deserializer<'de>,
 {
-    deserializer.deserialize_seq(Visitor(PhantomData))
+    deserializer.deserialize_seq(Visitor::<M::Key, M::Value>(PhantomData)).map(M::of)
+}
+
+/// An ordered map.
+pub(super) trait Map {
+    type Key;
+    type Value;
+
+    fn of(map: BTreeMap<Self::Key, Self::Value>) -> Self;
+}
+
+impl<K, V> Map for BTreeMap<K, V> {
+    type Key = K;
+    type Value = V;
+
+    fn of(map: BTreeMap<K, V>) -> Self {
+        map
+    }
+}
+
+impl<K: Ord + Clone, V: Clone> Map for OrdMap<K, V> {
+    type Key = K;
+    type Value = V;
+
+    fn of(map: BTreeMap<K, V>) -> Self {
+        map.into_iter().collect()
+    }
 }
 
 struct Visitor<K, V>(PhantomData<(K, V)>);

@@ -33,8 +33,9 @@ impl State {
     /// # Errors
     /// What is wrong with it.
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, Error> {
-        let state: Self = codec::decode("snapshot", MAX_SNAPSHOT_BYTES, bytes)?;
+        let mut state: Self = codec::decode("snapshot", MAX_SNAPSHOT_BYTES, bytes)?;
         state.check_consistency()?;
+        state.rebuild_tree()?;
         Ok(state)
     }
 
@@ -53,6 +54,9 @@ impl State {
             if cargo.manifest.value.id()? != *id || cargo.record.cargo != *id {
                 return refuse("cargos", format!("{id} is not the hash of its manifest"));
             }
+        }
+        if let Some((id, _)) = self.counters.iter().find(|(id, _)| !self.cargos.contains_key(*id)) {
+            return refuse("counters", format!("{id} is no Cargo that is there"));
         }
         for (name, slug) in &self.slugs {
             if slug.versions.values().any(|id| !self.cargos.contains_key(id)) {

@@ -1,6 +1,6 @@
 //! What the ledger knows. Read by anyone; changed only by applying blocks.
 
-use super::pairs;
+use super::{entry::Key, pairs, tree::Tree, validators::ValidatorSet};
 use crate::{
     amount::Credits,
     catalog::{self, Counters, Record},
@@ -10,10 +10,14 @@ use crate::{
     payment::Lane,
     time::Timestamp,
 };
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-/// The whole state after a block.
+/// The whole state after a block. A copy costs little: copies share what they have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub network: NetworkId,
@@ -21,20 +25,33 @@ pub struct State {
     pub height: u64,
     /// The hash of the last block's header; the network id's bytes before the first block.
     pub last_block: BlockHash,
+    /// Who decided the last block.
+    pub last_validators: ValidatorSet,
+    /// Who decides the next one.
+    pub validators: ValidatorSet,
     /// The last block's time; the genesis document's before the first block.
     pub time: Timestamp,
     pub treasury: Credits,
     pub minted: Credits,
     #[serde(with = "pairs")]
-    pub accounts: BTreeMap<AccountId, Account>,
+    pub accounts: OrdMap<AccountId, Account>,
     #[serde(with = "pairs")]
-    pub holds: BTreeMap<HoldId, Hold>,
+    pub holds: OrdMap<HoldId, Hold>,
     #[serde(with = "pairs")]
-    pub cargos: BTreeMap<CargoId, Cargo>,
+    pub cargos: OrdMap<CargoId, Arc<Cargo>>,
+    /// How the executions of each Cargo version went.
     #[serde(with = "pairs")]
-    pub slugs: BTreeMap<String, Slug>,
+    pub counters: OrdMap<CargoId, Counters>,
     #[serde(with = "pairs")]
-    pub islands: BTreeMap<AccountId, IslandStanding>,
+    pub slugs: OrdMap<String, Slug>,
+    #[serde(with = "pairs")]
+    pub islands: OrdMap<AccountId, IslandStanding>,
+    /// Over all that is above, as of the last block.
+    #[serde(skip)]
+    pub(super) tree: Tree,
+    /// What transactions changed since.
+    #[serde(skip)]
+    pub(super) touched: BTreeSet<Key>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,12 +94,11 @@ pub struct LaneState {
     pub next_receipt: u64,
 }
 
-/// A Cargo version: what was published, where it stands, how it fares.
+/// A Cargo version: what was published and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cargo {
     pub manifest: SignedManifest,
     pub record: Record,
-    pub counters: Counters,
 }
 
 /// A slug and its versions, newest last.
@@ -141,27 +157,35 @@ impl State {
             field: "accounts",
             reason: "the balances add up to more than an amount can hold".into(),
         })?;
-        let mut accounts: BTreeMap<AccountId, Account> = BTreeMap::new();
+        let mut accounts: OrdMap<AccountId, Account> = OrdMap::new();
         for allocation in &genesis.accounts {
             accounts.entry(allocation.account).or_default().balance = allocation.balance;
         }
         for publisher in &genesis.publishers {
             accounts.entry(publisher.account).or_default().tier = publisher.tier;
         }
-        Ok(Self {
+        let validators = genesis.validator_set()?;
+        let mut state = Self {
             network,
             height: 0,
             last_block: BlockHash(network.0),
+            last_validators: validators.clone(),
+            validators,
             time: genesis.created,
             treasury: genesis.treasury,
             minted,
             accounts,
-            holds: BTreeMap::new(),
-            cargos: BTreeMap::new(),
-            slugs: BTreeMap::new(),
-            islands: BTreeMap::new(),
+            holds: OrdMap::new(),
+            cargos: OrdMap::new(),
+            counters: OrdMap::new(),
+            slugs: OrdMap::new(),
+            islands: OrdMap::new(),
+            tree: Tree::default(),
+            touched: BTreeSet::new(),
             genesis,
-        })
+        };
+        state.rebuild_tree()?;
+        Ok(state)
     }
 
     /// Checks that no credit appeared or vanished: balances, what holds still contain (unredeemed,

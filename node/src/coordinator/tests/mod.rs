@@ -16,7 +16,9 @@ use archipelag_protocol::{
     amount::Credits,
     genesis::{Allocation, Genesis, Validator},
     id::{ContentId, NodeId, StateRoot},
-    ledger::{Action, Rejected, SignedTransaction, Transaction, TransactionReceipt, transaction},
+    ledger::{
+        Action, Rejected, SignedTransaction, Transaction, TransactionReceipt, Trust, transaction,
+    },
     limits::MAX_QUERY_BYTES,
     manifest::{Artifact, Manifest, Requirements, RuntimeType, Version},
     policy::Policy,
@@ -113,7 +115,7 @@ impl Node {
     }
 
     fn root(&self) -> StateRoot {
-        self.coordinator.state().root().unwrap()
+        self.coordinator.state().root()
     }
 
     fn verify(&self, from: u64) -> Result<Vec<u64>, Error> {
@@ -280,7 +282,7 @@ fn publish(from: u8, nonce: u64, manifest: Manifest) -> SignedTransaction {
 }
 
 #[test]
-fn published_cargos_are_found_and_endorsed() {
+fn published_cargos_are_found_and_proven() {
     let node = Node::start(&(Arc::new(MemoryDisk::new()) as Arc<dyn Disk>)).unwrap();
     for (nonce, version) in [(0, 1), (1, 3), (2, 2)] {
         assert_eq!(node.submit(&publish(4, nonce, manifest(version, 10))).outcome, Ok(()));
@@ -291,7 +293,8 @@ fn published_cargos_are_found_and_endorsed() {
         let version = version.map(|v| manifest(v, 10).version);
         match node.ask(Request::Slug { slug: "echo".into(), version }) {
             Response::Entry(entry) => entry.map(|e| {
-                e.verify(genesis().network().unwrap(), &genesis()).unwrap();
+                let trust = Trust::genesis(&genesis()).unwrap();
+                e.verify(&trust, &genesis().policy.payout).unwrap();
                 e.manifest.value.version.major
             }),
             other => panic!("{other:?}"),
@@ -366,7 +369,7 @@ fn anyone_can_follow_the_blocks_to_the_same_state() {
     }
     assert_eq!(state, *node.coordinator.state());
     let Response::Status(status) = node.ask(Request::Status) else { panic!("no status") };
-    assert_eq!((status.height, status.state), (7, state.root().unwrap()));
+    assert_eq!((status.height, status.state), (7, state.root()));
 }
 
 #[test]
@@ -398,22 +401,6 @@ fn a_second_coordinator_on_the_same_disk_is_refused() {
         node.stop();
         Node::start(&disk).unwrap();
     });
-}
-
-#[test]
-fn only_the_one_validator_decides_alone() {
-    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-    let error = Node::start_with(&disk, Config::alone(genesis(), user(0))).err().unwrap();
-    assert!(matches!(error, Error::NotAlone(_)), "{error}");
-    let two = Genesis {
-        validators: [validator(), user(1)]
-            .map(|k| Validator { account: k.account(), node: NodeId([9; 32]) })
-            .into(),
-        ..genesis()
-    };
-    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-    let error = Node::start_with(&disk, Config::alone(two, validator())).err().unwrap();
-    assert!(error.to_string().contains("the network has 2 coordinators"), "{error}");
 }
 
 #[test]
@@ -463,19 +450,19 @@ impl Engine for Echo {
 
 #[test]
 fn messages_of_peers_reach_the_engine_and_its_answers_go_out() {
-    use super::actor::{Command, Core, Head, Shared};
+    use super::actor::{Command, Core, Shared};
     let database = Handle::open(Arc::new(MemoryDisk::new()), store::NAME).unwrap();
-    let (opened, state) = store::Store::open(database, genesis()).unwrap();
-    let root = state.root().unwrap();
+    let (opened, head) = store::Store::open(database, genesis()).unwrap();
     let (outgoing, mut sent) = tokio::sync::mpsc::channel(3);
     let mut core = Core {
         engine: Box::new(Echo),
         store: Arc::new(opened),
-        head: tokio::sync::watch::Sender::new(Arc::new(Head { state: Arc::new(state), root })),
+        head: tokio::sync::watch::Sender::new(Arc::new(head)),
         height: tokio::sync::watch::Sender::new(0),
         outgoing: Some(outgoing),
         shared: Arc::new(Shared::new()),
         waiting: Default::default(),
+        log: Default::default(),
         commands: Default::default(),
         outputs: Default::default(),
     };

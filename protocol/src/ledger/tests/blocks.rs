@@ -1,20 +1,34 @@
 //! Blocks, snapshots and the root.
 
 use super::*;
-use crate::{codec, limits::MAX_BLOCK_BYTES};
 use crate::{
-    id::{BlockHash, NetworkId, Signature, StateRoot},
+    catalog::Counters,
+    codec,
+    id::{BlockHash, NetworkId, Signature, StateRoot, ValidatorsId},
     ledger::{
-        Block, Certificate,
-        block::{Commit, Error, transactions_root},
+        Block, Certificate, Header,
+        block::{Error, transactions_root},
         snapshot,
     },
+    limits::MAX_BLOCK_BYTES,
 };
+use imbl::OrdMap;
+use std::sync::Arc;
 
 fn propose(world: &World, candidates: Vec<SignedTransaction>) -> (Block, State) {
     let time = world.later(10);
-    let (block, next, _) = world.state.propose(account(VALIDATOR), time, candidates).unwrap();
+    let last = world.last.clone();
+    let (block, next, _) = world.state.propose(account(VALIDATOR), time, last, candidates).unwrap();
     (block, next)
+}
+
+/// Why a block is final.
+pub(super) fn certificate(header: &Header) -> Certificate {
+    let (height, block) = (header.height, header.hash().unwrap());
+    let mut certificate = Certificate { height, round: 0, block, votes: Vec::new() };
+    let signature = key(VALIDATOR).sign(header.network, &certificate.vote()).unwrap();
+    certificate.votes.push((account(VALIDATOR), signature));
+    certificate
 }
 
 fn transfer(nonce: u64, amount: Credits, network: NetworkId) -> SignedTransaction {
@@ -35,7 +49,7 @@ fn a_proposed_block_applies_to_the_same_state() {
         let ids: Vec<_> = candidates.iter().map(|t| transaction::id(t).unwrap()).collect();
         let time = world.later(5);
         let (block, next, receipts) =
-            world.state.propose(account(VALIDATOR), time, candidates).unwrap();
+            world.state.propose(account(VALIDATOR), time, world.last, candidates).unwrap();
         assert_eq!(block.transactions.len(), 1);
         assert_eq!(receipts.iter().map(|r| r.transaction).collect::<Vec<_>>(), ids);
         assert!(receipts.iter().all(|r| r.height == height));
@@ -43,9 +57,9 @@ fn a_proposed_block_applies_to_the_same_state() {
         assert_eq!((&receipts[0].outcome, &receipts[1].outcome), (&Ok(()), &repeated));
         assert!(matches!(receipts[2].outcome, Err(Rejected::Funds { .. })));
         assert_eq!(world.state.apply(&block).unwrap(), next);
-        assert_eq!(next.root().unwrap(), block.header.state);
+        assert_eq!(next.root(), block.header.state);
         assert!(next.apply(&block).is_err(), "a block was applied twice");
-        world.state = next;
+        world = World { state: next, last: Some(certificate(&block.header)) };
     }
     assert_eq!((world.state.height, world.state.time), (3, Timestamp(1_000_015)));
 }
@@ -54,28 +68,36 @@ fn a_proposed_block_applies_to_the_same_state() {
 fn time_never_goes_back_and_an_empty_block_is_one() {
     let world = World::new();
     let (block, next, _) =
-        world.state.propose(account(VALIDATOR), Timestamp(5), Vec::new()).unwrap();
+        world.state.propose(account(VALIDATOR), Timestamp(5), None, Vec::new()).unwrap();
     assert_eq!(block.header.time, world.state.time);
     assert_eq!(world.state.apply(&block).unwrap(), next);
-    let refused = world.state.propose(account(CONSUMER), world.later(1), Vec::new());
+    let refused = world.state.propose(account(CONSUMER), world.later(1), None, Vec::new());
     assert!(matches!(refused, Err(Error::Field { field: "proposer", .. })));
 }
 
 #[test]
 fn a_changed_block_is_refused() {
     let mut world = World::new();
-    let (_, next) = propose(&world, Vec::new());
-    world.state = next;
+    let (first, next) = propose(&world, Vec::new());
+    world = World { state: next, last: Some(certificate(&first.header)) };
     let (network, nonces) = (world.state.network, 0..2);
     let candidates = nonces.map(|nonce| transfer(nonce, whole(1), network)).collect();
     let (block, _) = propose(&world, candidates);
     type Change = fn(&mut Block);
-    let fields: [(&str, Change); 6] = [
+    let fields: [(&str, Change); 11] = [
         ("network", |b| b.header.network = NetworkId([0; 32])),
         ("height", |b| b.header.height += 1),
         ("previous", |b| b.header.previous = BlockHash([0; 32])),
         ("time", |b| b.header.time = Timestamp(b.header.time.0 - 11)),
+        ("validators", |b| b.header.validators = ValidatorsId([0; 32])),
         ("proposer", |b| b.header.proposer = account(CONSUMER)),
+        ("last", |b| b.header.last = None),
+        ("last", |b| b.last = None),
+        ("last", |b| (b.last, b.header.last) = (None, None)),
+        ("last", |b| {
+            let other = Certificate { height: 2, ..b.last.clone().unwrap() };
+            (b.header.last, b.last) = (Some(other.id().unwrap()), Some(other));
+        }),
         ("state", |b| b.header.state = StateRoot([0; 32])),
     ];
     for (name, change) in fields {
@@ -106,12 +128,17 @@ fn a_changed_block_is_refused() {
     // Later times make other blocks, valid ones; the certificate is for this block's hash.
     let mut later = block.clone();
     later.header.time = later.header.time.after_ms(1);
-    let commit = Commit { height: 2, block: block.header.hash().unwrap() };
-    let vote = key(VALIDATOR).sign(network, &commit).unwrap();
-    let certificate = Certificate { commit, votes: vec![(account(VALIDATOR), vote)] };
-    let verify = |b: &Block| certificate.verify(network, &world.state.genesis, &b.header);
+    let certificate = certificate(&block.header);
+    let verify = |b: &Block| b.header.verify(&certificate, &world.state.validators);
     assert!(verify(&block).is_ok() && verify(&later).is_err());
     assert!(world.state.apply(&block).is_ok());
+    // A certificate of the block before with a vote that nobody gave.
+    let mut forged = block;
+    if let Some(last) = &mut forged.last {
+        last.votes[0].1.0[0] ^= 1;
+        forged.header.last = Some(last.id().unwrap());
+    }
+    assert!(matches!(world.state.apply(&forged), Err(Error::Certificate(_))));
 }
 
 #[test]
@@ -173,9 +200,16 @@ fn a_block_is_bounded_in_bytes() {
     };
     let candidates: Vec<_> = (0..190).map(publish).collect();
     let (block, next, receipts) =
-        world.state.propose(account(VALIDATOR), world.later(1), candidates).unwrap();
+        world.state.propose(account(VALIDATOR), world.later(1), None, candidates).unwrap();
     assert!(block.transactions.len() < 190 && block.transactions.len() == receipts.len());
     assert_eq!(world.state.apply(&block).unwrap(), next);
+}
+
+fn change_each<K: Ord + Clone, V: Clone>(map: &mut OrdMap<K, V>, change: impl Fn(&mut V)) {
+    let keys: Vec<K> = map.keys().cloned().collect();
+    for key in keys {
+        change(map.get_mut(&key).unwrap());
+    }
 }
 
 #[test]
@@ -192,12 +226,18 @@ fn a_snapshot_is_the_state_and_is_checked() {
     assert_eq!((&back, back.root()), (state, state.root()));
 
     type Change = fn(&mut State);
+    let rename: Change = |s| {
+        change_each(&mut s.cargos, |c| Arc::make_mut(c).manifest.value.name = "X".into());
+    };
     let cases: [(&str, Change); 5] = [
         ("network", |s| s.network = NetworkId([0; 32])),
         ("minted", |s| s.treasury = whole(7)),
-        ("holds", |s| s.holds.values_mut().for_each(|h| h.settled = whole(3))),
-        ("cargos", |s| s.cargos.values_mut().for_each(|c| c.manifest.value.name = "X".into())),
-        ("slugs", |s| s.cargos.clear()),
+        ("holds", |s| change_each(&mut s.holds, |h| h.settled = whole(3))),
+        ("cargos", rename),
+        ("slugs", |s| {
+            s.cargos.clear();
+            s.counters.clear();
+        }),
     ];
     for (name, change) in cases {
         let mut wrong = state.clone();
@@ -219,30 +259,36 @@ fn the_root_is_over_everything_but_the_header() {
     world.publish();
     world.hold(whole(10));
     world.set_karma(5);
-    let root = world.state.root().unwrap();
+    let root = world.state.root();
     type Change = fn(&mut State);
-    let changes: [Change; 8] = [
+    let changes: [Change; 9] = [
         |s| s.treasury = whole(7),
         |s| s.minted = whole(7),
         |s| s.network = NetworkId([0; 32]),
-        |s| s.accounts.values_mut().for_each(|a| a.nonce += 1),
+        |s| change_each(&mut s.accounts, |a| a.nonce += 1),
         |s| s.holds.clear(),
-        |s| s.cargos.values_mut().for_each(|c| c.counters.total_jobs += 1),
-        |s| s.slugs.values_mut().for_each(|slug| slug.versions.clear()),
-        |s| s.islands.values_mut().for_each(|i| i.remainder += 1),
+        |s| {
+            let one = Counters { total_jobs: 1, ..Counters::default() };
+            s.counters = s.cargos.keys().map(|id| (*id, one)).collect();
+        },
+        |s| change_each(&mut s.cargos, |c| Arc::make_mut(c).record.height += 1),
+        |s| change_each(&mut s.slugs, |slug| slug.versions.clear()),
+        |s| change_each(&mut s.islands, |i| i.remainder += 1),
     ];
     for (n, change) in changes.into_iter().enumerate() {
         let mut other = world.state.clone();
         change(&mut other);
-        assert_ne!(other.root().unwrap(), root, "change {n} is not in the root");
+        other.rebuild_tree().unwrap();
+        assert_ne!(other.root(), root, "change {n} is not in the root");
     }
-    let header = State {
+    let mut header = State {
         height: 9,
         time: Timestamp(u64::MAX),
         last_block: BlockHash([1; 32]),
         ..world.state.clone()
     };
-    assert_eq!(header.root().unwrap(), root);
+    header.rebuild_tree().unwrap();
+    assert_eq!(header.root(), root);
 }
 
 #[test]
@@ -268,7 +314,7 @@ fn a_credit_from_nowhere_stops_the_chain() {
     let (minted, found) = (1_106_000_000, 1_107_000_000);
     let broken = Error::NotConserved { height: 1, minted, found };
     assert_eq!(world.state.apply(&block).unwrap_err(), broken);
-    let proposed = world.state.propose(account(VALIDATOR), world.later(1), Vec::new());
+    let proposed = world.state.propose(account(VALIDATOR), world.later(1), None, Vec::new());
     assert_eq!(proposed.unwrap_err(), broken);
 }
 

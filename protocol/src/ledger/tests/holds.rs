@@ -47,7 +47,7 @@ fn only_the_payer_tops_up_and_only_while_it_lives() {
     contains(&world.refused(CONSUMER, top_up(whole(986))), "986 credits needed");
     let unknown = Action::TopUp { hold: HoldId([0; 32]), amount: whole(1) };
     assert_eq!(world.send(CONSUMER, unknown), Err(Rejected::NoHold(HoldId([0; 32]))));
-    let mut closing = World { state: world.state.clone() };
+    let mut closing = World { state: world.state.clone(), last: None };
     closing.send(CONSUMER, Action::CloseHold { hold }).unwrap();
     contains(&closing.refused(CONSUMER, top_up(whole(1))), "closing or expired");
     world.pass(1_000_000);
@@ -98,7 +98,7 @@ fn a_voucher_counts_up_to_its_last_moment() {
     let hold = world.hold(whole(1));
     let redeem = world.redeem([world.voucher(hold, 0, 1, whole(1))]);
     world.pass(500_000);
-    let mut late = World { state: world.state.clone() };
+    let mut late = World { state: world.state.clone(), last: None };
     world.send(ISLAND, redeem.clone()).unwrap();
     late.pass(1);
     contains(&late.refused(ISLAND, redeem), "`expires`");

@@ -81,6 +81,8 @@ fn manifest(slug: &str, version: &str) -> Manifest {
 /// A ledger and the means to act on it.
 struct World {
     state: State,
+    /// Why its last block is final.
+    last: Option<super::Certificate>,
 }
 
 impl World {
@@ -89,7 +91,7 @@ impl World {
     }
 
     fn with(genesis: Genesis) -> Self {
-        Self { state: State::genesis(genesis).unwrap() }
+        Self { state: State::genesis(genesis).unwrap(), last: None }
     }
 
     fn sign(&self, who: u8, action: Action) -> SignedTransaction {
@@ -106,6 +108,7 @@ impl World {
         let before = self.state.clone();
         let outcome = self.state.execute(&transaction, id);
         self.state.check_conservation().unwrap();
+        self.state.update_tree().unwrap();
         if outcome.is_err() {
             assert_eq!(self.state, before, "a refused transaction changed the state");
         }
@@ -194,6 +197,7 @@ impl World {
 
     fn set_karma(&mut self, karma_milli: i64) {
         self.state.islands.entry(account(ISLAND)).or_default().karma_milli = karma_milli;
+        self.state.rebuild_tree().unwrap();
     }
 
     fn karma(&self) -> i64 {

@@ -170,13 +170,15 @@ fn check(state: &State) {
 fn seal(world: &mut World, after_ms: u64, candidates: Vec<SignedTransaction>) {
     let executed = candidates.len();
     let time = world.later(after_ms);
-    let (block, next, _) = world.state.propose(account(0), time, candidates).unwrap();
+    let (block, next, _) =
+        world.state.propose(account(0), time, world.last.clone(), candidates).unwrap();
     assert_eq!(block.transactions.len(), executed);
     let applied = world.state.apply(&block).unwrap();
     assert_eq!(applied, next);
-    assert_eq!(applied.root().unwrap(), block.header.state);
+    assert_eq!(applied.root(), block.header.state);
     check(&applied);
     assert!(applied.apply(&block).is_err(), "a block was applied twice");
+    let block_header = block.header.clone();
     if executed > 0 {
         let mut changed = block;
         changed.transactions[executed - 1].signature = Signature([1; 64]);
@@ -186,14 +188,15 @@ fn seal(world: &mut World, after_ms: u64, candidates: Vec<SignedTransaction>) {
     }
     let snapshot = State::from_snapshot(&applied.to_snapshot().unwrap()).unwrap();
     assert_eq!(snapshot, applied);
-    world.state = next;
+    let last = super::blocks::certificate(&block_header);
+    *world = World { state: next, last: Some(last) };
 }
 
 /// Plays the steps: each is tried at once on a trial state, and what it takes goes into the next
 /// block. The trial stands at the time of the last block, so the blocks are made at that time and
 /// an empty one passes the time.
 fn play(world: &mut World, steps: &[Step]) -> usize {
-    let mut trial = World { state: world.state.clone() };
+    let mut trial = World { state: world.state.clone(), last: None };
     let (mut candidates, mut executed) = (Vec::new(), 0);
     for step in steps {
         if let Step::Block { after_ms } = step {

@@ -167,7 +167,7 @@ fn verdicts_count_for_karma_and_cargo_as_documented() {
         let receipt = world.receipt(hold, cargo, 0, ms);
         let receipt = Receipt { verdict, price: Credits::ZERO, ..receipt };
         world.send(ISLAND, world.settle([receipt])).unwrap();
-        let c = world.state.cargos[&cargo].counters;
+        let c = world.state.counters[&cargo];
         let found = [c.total_jobs, c.successful_jobs, c.failed_jobs, c.execution_ms];
         assert_eq!((world.karma(), found), (karma, counters), "{verdict:?} after {ms} ms");
     }
@@ -191,7 +191,7 @@ fn a_full_batch_of_receipts_and_vouchers_fits_one_transaction() {
     let receipts = (0..256)
         .map(|sequence| Receipt { price: micro(1), ..world.receipt(hold, cargo, sequence, 1) });
     world.send(ISLAND, world.settle(receipts)).unwrap();
-    assert_eq!(world.state.cargos[&cargo].counters.total_jobs, 256);
+    assert_eq!(world.state.counters[&cargo].total_jobs, 256);
 
     let largest = |sequence| Receipt {
         verdict: Verdict::CargoFailed,

@@ -1,0 +1,554 @@
+//! Everything around the consensus library's state machine that its effects touch.
+//!
+//! Effects only stage: what is staged becomes durable before any of it leaves (the driver's doing),
+//! so their order among themselves is all that matters here.
+
+use super::{
+    Stop, TIMEOUTS,
+    context::{
+        Address, Context, CoreProposal, CoreVote, Validators, block_of, kind_of, proposal_of,
+        round_of, signed_proposal_of, signed_vote_of, step_of, value_of, verify_votes, vote_of,
+    },
+    log::{Entry, polka_of},
+};
+use crate::coordinator::{
+    engine::{Decided, Fatal, Output},
+    mempool::Mempool,
+};
+use arc_malachitebft_core_consensus::{
+    ConsensusMsg, Effect, Input, LivenessMsg, MisbehaviorEvidence, Resumable, Resume,
+    SignedConsensusMsg,
+};
+use arc_malachitebft_core_types::{
+    CertificateError, CommitCertificate, NilOrVal, PolkaCertificate, Round, RoundCertificate,
+    RoundCertificateType, SignedMessage, Timeout,
+};
+use archipelag_protocol::{
+    consensus::{self, Message, NewRound, RoundVote, Why},
+    id::{AccountId, BlockHash, NetworkId, NodeId, Signature, TxId},
+    ledger::{Block, Certificate, State, TransactionReceipt, Vote, vote::Step},
+    query::CertifiedBlock,
+    sign::SecretKey,
+    time::Timestamp,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+/// A block of the height in progress, checked.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) block: Box<Block>,
+    /// What it leads to; `None` when it is not valid.
+    pub(super) leads_to: Option<(Arc<State>, Vec<TxId>)>,
+    /// Whether its body is in the log.
+    logged: bool,
+}
+
+impl Candidate {
+    /// `logged` says whether its body is in the log.
+    pub(super) fn new(
+        block: Box<Block>,
+        leads_to: Option<(Arc<State>, Vec<TxId>)>,
+        logged: bool,
+    ) -> Self {
+        Self { block, leads_to, logged }
+    }
+}
+
+/// A proposal that the library accepted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proposed {
+    pub(super) round: Round,
+    pub(super) valid_round: Round,
+    pub(super) proposer: Address,
+}
+
+/// What this validator has signed in the height in progress, a proposal or a vote of a round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signed {
+    block: Option<BlockHash>,
+    valid_round: Option<u32>,
+    signature: Signature,
+    logged: bool,
+}
+
+/// Prevotes and precommits by their step, proposals as `None`.
+pub(super) type Act = (u32, Option<Step>);
+
+/// Whether a certificate is good.
+type Verdict = Result<(), CertificateError<Context>>;
+
+#[derive(Debug)]
+pub(super) struct Io {
+    pub(super) key: SecretKey,
+    pub(super) network: NetworkId,
+    /// After the last decided block, and why that is final.
+    pub(super) state: Arc<State>,
+    pub(super) last: Option<Certificate>,
+    /// Of the height in progress.
+    pub(super) validators: Validators,
+    pub(super) mempool: Mempool,
+    pub(super) now: Timestamp,
+    pub(super) timers: Vec<(Timestamp, Timeout)>,
+    /// What the library has to be fed.
+    pub(super) inputs: VecDeque<Input<Context>>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) candidates: BTreeMap<BlockHash, Candidate>,
+    /// Accepted proposals by their block.
+    pub(super) proposed: BTreeMap<BlockHash, Proposed>,
+    /// The round for which the library wants a value from us.
+    pub(super) value_due: Option<Round>,
+    /// The fence: nothing is signed twice.
+    pub(super) signed: BTreeMap<Act, Signed>,
+    /// Whether the log of an earlier run is being fed again.
+    pub(super) replaying: bool,
+    /// Whether a height is in progress. While none is, the library must be fed nothing.
+    pub(super) running: bool,
+    /// Proven misbehaviour that was seen and not reported yet.
+    pub(super) evidence: Vec<MisbehaviorEvidence<Context>>,
+}
+
+#[expect(clippy::result_large_err, reason = "the library's error, in its answer")]
+impl Io {
+    pub(super) fn height(&self) -> u64 {
+        self.state.height.saturating_add(1)
+    }
+
+    pub(super) fn me(&self) -> AccountId {
+        self.key.account()
+    }
+
+    /// Whether nobody else decides.
+    pub(super) fn alone(&self) -> bool {
+        self.state.validators.len() == 1
+    }
+
+    pub(super) fn send(&mut self, to: NodeId, message: &Message) -> Result<(), Fatal> {
+        self.outputs.push(Output::Send { to, message: consensus::encode(message)? });
+        Ok(())
+    }
+
+    pub(super) fn broadcast(&mut self, message: &Message) -> Result<(), Fatal> {
+        if !self.alone() {
+            self.outputs.push(Output::Broadcast { message: consensus::encode(message)? });
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, height: u64, entry: Entry) {
+        self.outputs.push(Output::Log { height, entry });
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect<Context>) -> Result<Resume<Context>, Stop> {
+        Ok(match effect {
+            Effect::CancelAllTimeouts(then) => {
+                self.timers.clear();
+                then.resume_with(())
+            }
+            Effect::CancelTimeout(timeout, then) => {
+                self.timers.retain(|(_, armed)| *armed != timeout);
+                then.resume_with(())
+            }
+            Effect::ScheduleTimeout(timeout, then) => {
+                self.schedule(timeout);
+                then.resume_with(())
+            }
+            Effect::StartRound(_, _, _, _, then) => then.resume_with(()),
+            Effect::GetValue(_, round, _, then) => {
+                self.value_due = Some(round);
+                then.resume_with(())
+            }
+            Effect::SignVote(vote, then) => then.resume_with(self.sign_vote(vote)?),
+            Effect::SignProposal(proposal, then) => then.resume_with(self.sign_proposal(proposal)?),
+            Effect::WalAppend(height, input, then) => {
+                self.append(height.0, &input)?;
+                then.resume_with(())
+            }
+            Effect::Decide(certificate, _, then) => {
+                self.decide(&certificate)?;
+                then.resume_with(())
+            }
+            Effect::Finalize(_, _, evidence, then) => {
+                self.running = false;
+                if !evidence.is_empty() {
+                    self.evidence.push(evidence);
+                }
+                then.resume_with(())
+            }
+            Effect::ExtendVote(..)
+            | Effect::VerifyVoteExtension(..)
+            | Effect::CertVerifiedSyncValue(..)
+            | Effect::CertRejectedSyncValue(..)
+            | Effect::VerifyExtendedCommitCertificate(..) => {
+                return Err(Fatal::Core("it asks for what is switched off".into()).into());
+            }
+            other => return self.message(other),
+        })
+    }
+
+    /// Effects that send something, or ask whether something that was sent is right.
+    fn message(&mut self, effect: Effect<Context>) -> Result<Resume<Context>, Stop> {
+        Ok(match effect {
+            Effect::PublishConsensusMsg(message, then) => {
+                self.publish(&message)?;
+                then.resume_with(())
+            }
+            Effect::PublishLivenessMsg(message, then) => {
+                let message = match message {
+                    LivenessMsg::Vote(vote) => Message::Vote(signed_vote_of(&vote)),
+                    LivenessMsg::PolkaCertificate(polka) => Message::Polka(polka_of(&polka)),
+                    LivenessMsg::SkipRoundCertificate(new) => Message::NewRound(new_round_of(&new)),
+                };
+                self.broadcast(&message)?;
+                then.resume_with(())
+            }
+            Effect::RepublishVote(vote, then) => {
+                self.broadcast(&Message::Vote(signed_vote_of(&vote)))?;
+                self.repeat_proposal()?;
+                then.resume_with(())
+            }
+            Effect::RepublishRoundCertificate(new, then) => {
+                self.broadcast(&Message::NewRound(new_round_of(&new)))?;
+                then.resume_with(())
+            }
+            Effect::RestreamProposal(_, _, _, _, block, then) => {
+                self.broadcast_body(block)?;
+                then.resume_with(())
+            }
+            Effect::VerifySignature(message, _, then) => {
+                then.resume_with(self.is_signed(&message.message, message.signature))
+            }
+            Effect::VerifyCommitCertificate(certificate, _, _, then) => {
+                then.resume_with(self.verify_commit(&certificate))
+            }
+            Effect::VerifyPolkaCertificate(polka, _, _, then) => {
+                then.resume_with(self.verify_polka(&polka))
+            }
+            Effect::VerifyRoundCertificate(new, _, _, then) => {
+                then.resume_with(self.verify_round(&new))
+            }
+            _ => return Err(Fatal::Core("it has an effect that is not known".into()).into()),
+        })
+    }
+
+    fn schedule(&mut self, timeout: Timeout) {
+        let after = TIMEOUTS.duration_for(timeout).as_millis();
+        let due = self.now.after_ms(u64::try_from(after).unwrap_or(u64::MAX));
+        self.timers.retain(|(_, armed)| *armed != timeout);
+        self.timers.push((due, timeout));
+    }
+
+    fn publish(&mut self, message: &SignedConsensusMsg<Context>) -> Result<(), Fatal> {
+        match message {
+            SignedConsensusMsg::Vote(vote) => self.broadcast(&Message::Vote(signed_vote_of(vote))),
+            SignedConsensusMsg::Proposal(proposal) => {
+                self.broadcast(&Message::Proposal(signed_proposal_of(proposal)))
+            }
+        }
+    }
+
+    pub(super) fn broadcast_body(&mut self, block: BlockHash) -> Result<(), Fatal> {
+        match self.candidates.get(&block) {
+            Some(candidate) => {
+                let message = Message::Block(candidate.block.clone());
+                self.broadcast(&message)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The library repeats votes; a proposal that was lost is for us to repeat.
+    fn repeat_proposal(&mut self) -> Result<(), Fatal> {
+        let Some(((round, _), signed)) =
+            self.signed.iter().rev().find(|((_, step), _)| step.is_none())
+        else {
+            return Ok(());
+        };
+        let Signed { block: Some(block), valid_round, signature, .. } = signed.clone() else {
+            return Ok(());
+        };
+        let value = archipelag_protocol::ledger::Proposal {
+            height: self.height(),
+            round: *round,
+            block,
+            valid_round,
+        };
+        let signer = self.me();
+        let proposal = archipelag_protocol::sign::Signed { value, signer, signature };
+        self.broadcast(&Message::Proposal(proposal))?;
+        self.broadcast_body(block)
+    }
+
+    fn sign_vote(&mut self, vote: CoreVote) -> Result<SignedMessage<Context, CoreVote>, Stop> {
+        let ours = vote_of(&vote);
+        let act = (ours.round, Some(ours.step));
+        let signature = match self.signed.get(&act) {
+            Some(signed) if signed.block == ours.block => signed.signature,
+            Some(_) => return Err(Stop::SignedOtherwise),
+            None => {
+                let signature = self.key.sign(self.network, &ours).map_err(Fatal::from)?;
+                let (block, logged) = (ours.block, false);
+                let signed = Signed { block, valid_round: None, signature, logged };
+                self.signed.insert(act, signed);
+                signature
+            }
+        };
+        Ok(SignedMessage::new(vote, signature))
+    }
+
+    fn sign_proposal(
+        &mut self,
+        proposal: CoreProposal,
+    ) -> Result<SignedMessage<Context, CoreProposal>, Stop> {
+        let ours = proposal_of(&proposal);
+        let (act, block, valid_round) = ((ours.round, None), Some(ours.block), ours.valid_round);
+        let signature = match self.signed.get(&act) {
+            Some(s) if (s.block, s.valid_round) == (block, valid_round) => s.signature,
+            Some(_) => return Err(Stop::SignedOtherwise),
+            None => {
+                let signature = self.key.sign(self.network, &ours).map_err(Fatal::from)?;
+                let signed = Signed { block, valid_round, signature, logged: false };
+                self.signed.insert(act, signed);
+                signature
+            }
+        };
+        Ok(SignedMessage::new(proposal, signature))
+    }
+
+    /// Takes what this validator signed before it was restarted.
+    pub(super) fn remember(&mut self, entry: &Entry) {
+        let me = self.me();
+        let (act, signed) = match entry {
+            Entry::Vote(vote) if vote.signer == me => {
+                let (value, signature) = (&vote.value, vote.signature);
+                let (block, logged) = (value.block, true);
+                let signed = Signed { block, valid_round: None, signature, logged };
+                ((value.round, Some(value.step)), signed)
+            }
+            Entry::Proposal(proposal) if proposal.signer == me => {
+                let (value, signature) = (&proposal.value, proposal.signature);
+                let (block, valid_round) = (Some(value.block), value.valid_round);
+                ((value.round, None), Signed { block, valid_round, signature, logged: true })
+            }
+            _ => return,
+        };
+        self.signed.insert(act, signed);
+    }
+
+    /// Logs what the library wants logged. What is fed again from the log is there already, but what
+    /// is signed for the first time meanwhile is not.
+    fn append(&mut self, height: u64, input: &Input<Context>) -> Result<(), Stop> {
+        if height != self.height() {
+            // The library's late words on a height that is decided.
+            return Ok(());
+        }
+        if let Input::Proposal(proposal) = input {
+            let accepted = Proposed {
+                round: proposal.round,
+                valid_round: proposal.pol_round,
+                proposer: proposal.proposer,
+            };
+            self.proposed.entry(proposal.value.0).or_insert(accepted);
+        }
+        let fresh = match input {
+            Input::Vote(vote) => {
+                self.is_fresh(vote.voter, (round_of(vote.round), Some(step_of(vote.kind))))
+            }
+            Input::Proposal(proposal) => {
+                self.is_fresh(proposal.proposer, (round_of(proposal.round), None))
+            }
+            _ => false,
+        };
+        if self.replaying && !fresh {
+            return Ok(());
+        }
+        if let Input::ProposedValue(value, _) = input
+            && let Some(candidate) = self.candidates.get_mut(&value.value.0)
+            && candidate.leads_to.is_some()
+            && !std::mem::replace(&mut candidate.logged, true)
+        {
+            let body = Entry::Body(candidate.block.clone());
+            self.log(height, body);
+        }
+        match Entry::of(input) {
+            Some(entry) => self.log(height, entry),
+            None => return Err(Fatal::Core("it logs what has no form".into()).into()),
+        }
+        Ok(())
+    }
+
+    /// Whether it is our own and not in the log yet.
+    fn is_fresh(&mut self, signer: Address, act: Act) -> bool {
+        let signed = self.signed.get_mut(&act).filter(|_| signer.0 == self.key.account());
+        signed.is_some_and(|signed| !std::mem::replace(&mut signed.logged, true))
+    }
+
+    fn decide(&mut self, certificate: &CommitCertificate<Context>) -> Result<(), Stop> {
+        let candidate = self.candidates.remove(&certificate.value_id);
+        let Some(Candidate { block, leads_to: Some((state, ids)), .. }) = candidate else {
+            return Err(Fatal::Core(
+                "it decided for a block that is not there or not valid".into(),
+            )
+            .into());
+        };
+        let mut votes: Vec<_> =
+            certificate.commit_signatures.iter().map(|s| (s.address.0, s.signature)).collect();
+        votes.sort_by_key(|(voter, _)| *voter);
+        let certificate = Certificate {
+            height: certificate.height.0,
+            round: round_of(certificate.round),
+            block: certificate.value_id,
+            votes,
+        };
+        self.adopt(CertifiedBlock { block: *block, certificate }, state, ids);
+        Ok(())
+    }
+
+    /// Goes on from a block that is final.
+    pub(super) fn adopt(&mut self, certified: CertifiedBlock, state: Arc<State>, ids: Vec<TxId>) {
+        let height = state.height;
+        let senders = certified.block.transactions.iter().map(|t| t.signer);
+        let included: Vec<_> = senders.zip(ids.iter().copied()).collect();
+        let receipt = |id| TransactionReceipt { transaction: id, height, outcome: Ok(()) };
+        let receipts = ids.into_iter().map(receipt).collect();
+        self.state = Arc::clone(&state);
+        self.last = Some(certified.certificate.clone());
+        self.candidates.clear();
+        self.proposed.clear();
+        self.signed.clear();
+        self.value_due = None;
+        self.outputs.push(Output::Decided(Box::new(Decided { certified, state, receipts })));
+        for (transaction, reason) in self.mempool.advance(&self.state, &included) {
+            self.outputs.push(Output::Refused { transaction, reason });
+        }
+    }
+
+    fn is_signed(&self, message: &ConsensusMsg<Context>, signature: Signature) -> bool {
+        use archipelag_protocol::sign::verify;
+        match message {
+            ConsensusMsg::Vote(vote) => {
+                verify(self.network, vote.voter.0, &vote_of(vote), &signature).is_ok()
+            }
+            ConsensusMsg::Proposal(proposal) => {
+                let signer = proposal.proposer.0;
+                verify(self.network, signer, &proposal_of(proposal), &signature).is_ok()
+            }
+        }
+    }
+
+    fn verify_commit(&self, certificate: &CommitCertificate<Context>) -> Verdict {
+        let vote = |voter: Address| {
+            vote_of(&CoreVote {
+                height: certificate.height,
+                round: certificate.round,
+                value: NilOrVal::Val(certificate.value_id),
+                kind: kind_of(Step::Precommit),
+                voter,
+            })
+        };
+        let votes = certificate.commit_signatures.iter();
+        let votes = votes.map(|s| (s.address, vote(s.address), s.signature)).collect();
+        self.verify_quorum(votes, self.state.validators.quorum())
+    }
+
+    fn verify_polka(&self, polka: &PolkaCertificate<Context>) -> Verdict {
+        let vote = |voter: Address| {
+            vote_of(&CoreVote {
+                height: polka.height,
+                round: polka.round,
+                value: NilOrVal::Val(polka.value_id),
+                kind: kind_of(Step::Prevote),
+                voter,
+            })
+        };
+        let votes = polka.polka_signatures.iter();
+        let votes = votes.map(|s| (s.address, vote(s.address), s.signature)).collect();
+        self.verify_quorum(votes, self.state.validators.quorum())
+    }
+
+    fn verify_round(&self, new: &RoundCertificate<Context>) -> Verdict {
+        let needed = match new.cert_type {
+            RoundCertificateType::Precommit => self.state.validators.quorum(),
+            RoundCertificateType::Skip => self.state.validators.one_honest(),
+        };
+        let ended = matches!(new.cert_type, RoundCertificateType::Precommit);
+        let mut votes = Vec::with_capacity(new.round_signatures.len());
+        for signature in &new.round_signatures {
+            if ended && step_of(signature.vote_type) != Step::Precommit {
+                return Err(CertificateError::InvalidVoteType(signature.address));
+            }
+            let vote = Vote {
+                height: new.height.0,
+                round: round_of(new.round),
+                step: step_of(signature.vote_type),
+                block: block_of(&signature.value_id),
+            };
+            votes.push((signature.address, vote, signature.signature));
+        }
+        self.verify_quorum(votes, needed)
+    }
+
+    /// All of the votes are those of distinct validators, and there are enough.
+    fn verify_quorum(&self, votes: Vec<(Address, Vote, Signature)>, needed: usize) -> Verdict {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let mut seen = std::collections::BTreeSet::new();
+        for (voter, ..) in &votes {
+            if !self.validators.contains(voter.0) {
+                return Err(CertificateError::UnknownValidator(*voter));
+            }
+            if !seen.insert(*voter) {
+                return Err(CertificateError::DuplicateVote(*voter));
+            }
+        }
+        if seen.len() < needed {
+            return Err(CertificateError::NotEnoughVotingPower {
+                signed: count(seen.len()),
+                total: count(self.state.validators.len()),
+                expected: count(needed),
+            });
+        }
+        verify_votes(self.network, votes).map_err(|_| CertificateError::VerificationError(None))
+    }
+}
+
+pub(super) fn new_round_of(new: &RoundCertificate<Context>) -> NewRound {
+    let vote = |s: &arc_malachitebft_core_types::RoundSignature<Context>| RoundVote {
+        voter: s.address.0,
+        step: step_of(s.vote_type),
+        block: block_of(&s.value_id),
+        signature: s.signature,
+    };
+    let mut votes: Vec<_> = new.round_signatures.iter().map(vote).collect();
+    votes.sort_by_key(|vote| vote.voter);
+    NewRound {
+        height: new.height.0,
+        round: round_of(new.round),
+        why: match new.cert_type {
+            RoundCertificateType::Precommit => Why::RoundEnded,
+            RoundCertificateType::Skip => Why::OthersAhead,
+        },
+        votes,
+    }
+}
+
+pub(super) fn core_round(new: &NewRound) -> RoundCertificate<Context> {
+    let signature = |vote: &RoundVote| {
+        arc_malachitebft_core_types::RoundSignature::new(
+            kind_of(vote.step),
+            value_of(vote.block),
+            Address(vote.voter),
+            vote.signature,
+        )
+    };
+    RoundCertificate {
+        height: super::context::Height(new.height),
+        round: Round::new(new.round),
+        cert_type: match new.why {
+            Why::RoundEnded => RoundCertificateType::Precommit,
+            Why::OthersAhead => RoundCertificateType::Skip,
+        },
+        round_signatures: new.votes.iter().map(signature).collect(),
+    }
+}

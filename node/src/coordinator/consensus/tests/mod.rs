@@ -1,0 +1,95 @@
+//! Engines that agree in spite of what happens to them.
+
+mod world;
+
+use world::{CALM, Faults, World};
+
+/// Seeds of each kind of trouble. `CONSENSUS_SEEDS` sets another number.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("CONSENSUS_SEEDS").ok().and_then(|n| n.parse().ok());
+    0..asked.unwrap_or(usual)
+}
+
+/// Submits `count` transfers over some time under `faults`, heals everything, and checks that all of
+/// them are decided, by everybody, and that nothing was decided twice or lost.
+fn trouble(seed: u64, validators: u8, liars: &[usize], faults: Faults, count: usize) -> World {
+    let mut world = World::new(seed, validators, liars);
+    world.faults = faults;
+    for _ in 0..count {
+        world.submit();
+        if world.faults.partition && world.random.percent(20) {
+            world.divide();
+        }
+        let pause = world.random.below(400);
+        world.run(pause);
+        world.check();
+    }
+    world.faults = CALM;
+    for _ in 0..120 {
+        world.run(1_000);
+        let heights = world.heights();
+        if heights.iter().all(|h| *h == heights[0]) && world.included() >= count {
+            break;
+        }
+    }
+    world.check();
+    world
+}
+
+#[test]
+fn one_validator_decides_at_once() {
+    let world = trouble(1, 1, &[], CALM, 20);
+    assert_eq!(world.included(), 20);
+    assert_eq!(world.heights(), [20]);
+}
+
+#[test]
+fn validators_agree_on_every_block() {
+    for validators in [2, 4, 7] {
+        let world = trouble(7, validators, &[], CALM, 20);
+        assert_eq!(world.included(), 20, "{validators}");
+        let heights = world.heights();
+        assert!(heights.iter().all(|h| *h == heights[0]), "{heights:?}");
+        let again = trouble(7, validators, &[], CALM, 20);
+        assert_eq!(again.digest(), world.digest(), "one seed twice");
+    }
+}
+
+#[test]
+fn loss_delay_and_skew_only_slow_them_down() {
+    for seed in seeds(40) {
+        let faults = Faults { loss_percent: 5, delay_ms: 300, skew_ms: 1_500, ..CALM };
+        let world = trouble(seed, 4, &[], faults, 10);
+        assert_eq!(world.included(), 10, "seed {seed}: {:?}", world.heights());
+    }
+}
+
+#[test]
+fn crashes_lose_nothing_that_was_acknowledged() {
+    for seed in seeds(60) {
+        let faults = Faults { loss_percent: 2, crash_every: 60, ..CALM };
+        let world = trouble(seed, 4, &[], faults, 10);
+        let heights = world.heights();
+        assert!(heights.iter().all(|h| *h == heights[0]), "seed {seed}: {heights:?}");
+    }
+}
+
+#[test]
+fn partitions_heal() {
+    for seed in seeds(40) {
+        let faults = Faults { partition: true, crash_every: 150, ..CALM };
+        let world = trouble(seed, 4, &[], faults, 10);
+        let heights = world.heights();
+        assert!(heights.iter().all(|h| *h == heights[0]), "seed {seed}: {heights:?}");
+    }
+}
+
+#[test]
+fn a_validator_that_says_two_things_changes_nothing() {
+    for seed in seeds(60) {
+        let faults = Faults { loss_percent: 2, delay_ms: 100, crash_every: 200, ..CALM };
+        let world = trouble(seed, 4, &[usize::try_from(seed % 4).unwrap()], faults, 10);
+        let heights = world.heights();
+        assert!(heights.iter().all(|h| *h == heights[0]), "seed {seed}: {heights:?}");
+    }
+}

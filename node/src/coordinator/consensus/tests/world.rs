@@ -1,0 +1,404 @@
+//! Some engines and a network between them, in virtual time and by one seed.
+//!
+//! A node's disk holds what its engine's outputs said must be durable; a crash may come before that,
+//! or before any of the messages after it. Messages are delayed, reordered and lost. A validator may
+//! be run twice with one key, each half seeing a part of the messages: it signs whatever its halves
+//! come to, so it equivocates as a liar would ("Twins: BFT Systems Made Robust", S. Bano and others,
+//! 2021).
+
+use super::super::{Consensus, log::Entry};
+use crate::coordinator::engine::{Engine, Input, Output, Submission};
+use archipelag_protocol::{
+    amount::Credits,
+    consensus::{self, MAX_BLOCKS, Message},
+    genesis::{Allocation, Genesis, Validator},
+    id::{AccountId, NodeId, TxId},
+    ledger::{Action, State, Transaction, transaction},
+    policy::Policy,
+    query::CertifiedBlock,
+    sign::SecretKey,
+    time::Timestamp,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+pub(super) const START: u64 = 1_000_000;
+const USERS: u8 = 8;
+
+/// SplitMix64 (S. Vigna, public domain): numbers that depend on the seed alone.
+#[derive(Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    pub(super) fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Faults {
+    pub(super) loss_percent: u64,
+    pub(super) delay_ms: u64,
+    /// One crash per so many steps; zero for none.
+    pub(super) crash_every: u64,
+    pub(super) skew_ms: u64,
+    pub(super) partition: bool,
+}
+
+pub(super) const CALM: Faults =
+    Faults { loss_percent: 0, delay_ms: 20, crash_every: 0, skew_ms: 0, partition: false };
+
+/// A process: a validator, or one of the two halves of a liar.
+struct Process {
+    validator: usize,
+    engine: Option<Consensus>,
+    blocks: Vec<CertifiedBlock>,
+    log: BTreeMap<u64, Vec<Entry>>,
+    skew_ms: u64,
+}
+
+#[derive(Debug)]
+enum Event {
+    Deliver { to: usize, from: NodeId, bytes: Vec<u8> },
+    Tick { process: usize },
+    Restart { process: usize },
+}
+
+pub(super) struct World {
+    genesis: Genesis,
+    keys: Vec<SecretKey>,
+    processes: Vec<Process>,
+    /// Validators that are run twice.
+    liars: BTreeSet<usize>,
+    events: BTreeMap<(u64, u64), Event>,
+    order: u64,
+    pub(super) now: u64,
+    pub(super) random: Random,
+    pub(super) faults: Faults,
+    /// Which side of a partition each process is on.
+    sides: Vec<bool>,
+    /// What was acknowledged, by transaction.
+    pub(super) acknowledged: BTreeSet<TxId>,
+    submitted: BTreeMap<AccountId, u64>,
+    pub(super) steps: u64,
+}
+
+fn user(index: u8) -> SecretKey {
+    SecretKey::from_seed([index + 1; 32])
+}
+
+impl World {
+    pub(super) fn new(seed: u64, validators: u8, liars: &[usize]) -> Self {
+        let keys: Vec<_> = (0..validators).map(|i| SecretKey::from_seed([100 + i; 32])).collect();
+        let validator = |(index, key): (u8, &SecretKey)| Validator {
+            account: key.account(),
+            node: NodeId([index; 32]),
+        };
+        let genesis = Genesis {
+            name: "test".into(),
+            created: Timestamp(START),
+            policy: Policy::default(),
+            accounts: (0..USERS)
+                .map(|i| Allocation {
+                    account: user(i).account(),
+                    balance: Credits::from_whole(1_000),
+                })
+                .collect(),
+            treasury: Credits::ZERO,
+            validators: (0..).zip(&keys).map(validator).collect(),
+            publishers: Vec::new(),
+        };
+        let mut processes = Vec::new();
+        for index in 0..keys.len() {
+            for _ in 0..if liars.contains(&index) { 2 } else { 1 } {
+                processes.push(Process {
+                    validator: index,
+                    engine: None,
+                    blocks: Vec::new(),
+                    log: BTreeMap::new(),
+                    skew_ms: 0,
+                });
+            }
+        }
+        let sides = vec![false; processes.len()];
+        let mut world = Self {
+            genesis,
+            keys,
+            processes,
+            liars: liars.iter().copied().collect(),
+            events: BTreeMap::new(),
+            order: 0,
+            now: START,
+            random: Random(seed),
+            faults: CALM,
+            sides,
+            acknowledged: BTreeSet::new(),
+            submitted: BTreeMap::new(),
+            steps: 0,
+        };
+        for index in 0..world.processes.len() {
+            world.start(index);
+        }
+        world
+    }
+
+    fn state_of(&self, blocks: &[CertifiedBlock]) -> State {
+        let mut state = State::genesis(self.genesis.clone()).unwrap();
+        for certified in blocks {
+            certified.block.header.verify(&certified.certificate, &state.validators).unwrap();
+            state = state.apply(&certified.block).unwrap();
+        }
+        state
+    }
+
+    fn start(&mut self, index: usize) {
+        let process = &self.processes[index];
+        let state = Arc::new(self.state_of(&process.blocks));
+        let last = process.blocks.last().map(|last| last.certificate.clone());
+        let log = process.log.get(&(state.height + 1)).cloned().unwrap_or_default();
+        let key = self.keys[process.validator].clone();
+        let skew_ms = self.random.below(self.faults.skew_ms + 1);
+        let process = &mut self.processes[index];
+        process.skew_ms = skew_ms;
+        process.engine = Some(Consensus::new(key, state, last, log));
+        self.plan(index);
+    }
+
+    fn schedule(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.events.insert((at, self.order), event);
+    }
+
+    fn plan(&mut self, index: usize) {
+        let process = &self.processes[index];
+        let Some(due) = process.engine.as_ref().and_then(Engine::deadline) else { return };
+        let at = due.0.saturating_sub(process.skew_ms).max(self.now);
+        self.schedule(at, Event::Tick { process: index });
+    }
+
+    /// A transfer, brought to one validator. The next one of the same account follows it.
+    pub(super) fn submit(&mut self) {
+        let from = user(u8::try_from(self.random.below(u64::from(USERS))).unwrap());
+        let nonce = *self.submitted.entry(from.account()).and_modify(|n| *n += 1).or_insert(0);
+        let to = user(u8::try_from(self.random.below(u64::from(USERS))).unwrap()).account();
+        let amount = Credits::from_micro(1 + self.random.below(1_000));
+        let action = Action::Transfer { to, amount };
+        let network = self.genesis.network().unwrap();
+        let signed = from.seal(network, Transaction { nonce, salt: 0, action }).unwrap();
+        let id = transaction::id(&signed).unwrap();
+        let size_bytes = transaction::to_bytes(&signed).unwrap().len();
+        // As gossip does: everybody hears of it sooner or later.
+        for index in 0..self.processes.len() {
+            let submission = Submission { id, transaction: signed.clone(), size_bytes };
+            self.step(index, |engine, now| engine.on(now, Input::Transaction(submission)));
+        }
+    }
+
+    fn clock(&self, index: usize) -> Timestamp {
+        Timestamp(self.now + self.processes[index].skew_ms)
+    }
+
+    fn step(
+        &mut self,
+        index: usize,
+        act: impl FnOnce(
+            &mut Consensus,
+            Timestamp,
+        ) -> Result<Vec<Output>, crate::coordinator::engine::Fatal>,
+    ) {
+        let now = self.clock(index);
+        self.steps += 1;
+        let crashes =
+            self.faults.crash_every > 0 && self.random.below(self.faults.crash_every) == 0;
+        let Some(engine) = &mut self.processes[index].engine else { return };
+        let outputs = act(engine, now).expect("an engine does not fail");
+        if crashes && self.random.percent(30) {
+            return self.crash(index);
+        }
+        let outputs = self.persist(index, outputs);
+        if crashes && self.random.percent(30) {
+            return self.crash(index);
+        }
+        let sent = if crashes { self.random.below(4) } else { u64::MAX };
+        self.perform(index, outputs, sent);
+        match crashes {
+            true => self.crash(index),
+            false => self.plan(index),
+        }
+    }
+
+    fn crash(&mut self, index: usize) {
+        self.processes[index].engine = None;
+        let at = self.now + 50 + self.random.below(3_000);
+        self.schedule(at, Event::Restart { process: index });
+    }
+
+    fn persist(&mut self, index: usize, outputs: Vec<Output>) -> Vec<Output> {
+        let process = &mut self.processes[index];
+        let mut others = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Log { height, entry } => {
+                    // Through its bytes, as on a disk.
+                    let bytes = archipelag_protocol::codec::encode_loose("log", &entry).unwrap();
+                    let back = archipelag_protocol::codec::decode_loose("log", 1 << 23, &bytes);
+                    assert_eq!(back.as_ref(), Ok(&entry));
+                    process.log.entry(height).or_default().push(entry);
+                }
+                Output::Decided(decided) => {
+                    assert_eq!(decided.state.height, process.blocks.len() as u64 + 1);
+                    process.blocks.push(decided.certified.clone());
+                    others.push(Output::Decided(decided));
+                }
+                other => others.push(other),
+            }
+        }
+        let next = process.blocks.len() as u64 + 1;
+        process.log = process.log.split_off(&next);
+        others
+    }
+
+    fn perform(&mut self, index: usize, outputs: Vec<Output>, mut sent: u64) {
+        let validator = self.processes[index].validator;
+        for output in outputs {
+            if sent == 0 {
+                return;
+            }
+            match output {
+                Output::Decided(decided) => {
+                    if !self.liars.contains(&validator) {
+                        let ids = decided.receipts.iter().map(|r| r.transaction);
+                        self.acknowledged.extend(ids);
+                    }
+                    continue;
+                }
+                Output::Send { to, message } => self.send(index, Some(to), &message),
+                Output::Broadcast { message } => self.send(index, None, &message),
+                Output::Serve { to, first } => {
+                    let skip = usize::try_from(first.saturating_sub(1)).unwrap();
+                    let blocks = self.processes[index].blocks.iter().skip(skip);
+                    let blocks = blocks.take(MAX_BLOCKS).cloned().collect();
+                    let message = consensus::encode(&Message::Decided(blocks)).unwrap();
+                    self.send(index, Some(to), &message);
+                }
+                Output::Refused { .. } | Output::Log { .. } => continue,
+            }
+            sent -= 1;
+        }
+    }
+
+    fn send(&mut self, from: usize, to: Option<NodeId>, message: &[u8]) {
+        let sender = self.processes[from].validator;
+        for index in 0..self.processes.len() {
+            let receiver = self.processes[index].validator;
+            let node = NodeId([u8::try_from(receiver).unwrap(); 32]);
+            if receiver == sender || to.is_some_and(|to| to != node) {
+                continue;
+            }
+            // Each half of a liar hears and says only a part.
+            let halved = self.liars.contains(&sender) || self.liars.contains(&receiver);
+            let apart = self.faults.partition && self.sides[from] != self.sides[index];
+            if apart
+                || (halved && self.random.percent(40))
+                || self.random.percent(self.faults.loss_percent)
+            {
+                continue;
+            }
+            let at = self.now + 1 + self.random.below(self.faults.delay_ms);
+            let from = NodeId([u8::try_from(sender).unwrap(); 32]);
+            self.schedule(at, Event::Deliver { to: index, from, bytes: message.to_vec() });
+        }
+    }
+
+    /// Draws which processes are on which side of a partition.
+    pub(super) fn divide(&mut self) {
+        for side in 0..self.sides.len() {
+            self.sides[side] = self.random.percent(50);
+        }
+    }
+
+    /// Lets `ms` milliseconds pass.
+    pub(super) fn run(&mut self, ms: u64) {
+        let end = self.now + ms;
+        while let Some(((at, order), _)) = self.events.first_key_value() {
+            let key = (*at, *order);
+            if key.0 > end {
+                break;
+            }
+            self.now = self.now.max(key.0);
+            match self.events.remove(&key).unwrap() {
+                Event::Deliver { to, from, bytes } => {
+                    let input = Input::Peer { from, message: bytes };
+                    self.step(to, |engine, now| engine.on(now, input));
+                }
+                Event::Tick { process } => {
+                    let due = self.processes[process].engine.as_ref().and_then(Engine::deadline);
+                    if due.is_some_and(|due| due <= self.clock(process)) {
+                        self.step(process, |engine, now| engine.tick(now));
+                    }
+                }
+                Event::Restart { process } => self.start(process),
+            }
+        }
+        self.now = end;
+    }
+
+    /// What has to hold at any time: no two honest processes decided differently, and each chain is
+    /// one that follows from the genesis.
+    pub(super) fn check(&self) {
+        let honest = self.processes.iter().filter(|p| !self.liars.contains(&p.validator));
+        let chains: Vec<_> = honest.map(|p| &p.blocks).collect();
+        let longest = chains.iter().max_by_key(|blocks| blocks.len()).unwrap();
+        for chain in &chains {
+            for (one, other) in chain.iter().zip(longest.iter()) {
+                assert_eq!(one.block, other.block, "two blocks at one height");
+            }
+        }
+        let state = self.state_of(longest);
+        state.check_conservation().unwrap();
+        let included: BTreeSet<_> = longest
+            .iter()
+            .flat_map(|c| &c.block.transactions)
+            .map(|t| transaction::id(t).unwrap())
+            .collect();
+        let lost: Vec<_> = self.acknowledged.difference(&included).collect();
+        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    }
+
+    /// Heights of the honest processes.
+    pub(super) fn heights(&self) -> Vec<usize> {
+        let honest = self.processes.iter().filter(|p| !self.liars.contains(&p.validator));
+        honest.map(|p| p.blocks.len()).collect()
+    }
+
+    /// Transactions in the blocks of the process that is furthest.
+    pub(super) fn included(&self) -> usize {
+        let longest = self.processes.iter().map(|p| &p.blocks).max_by_key(|b| b.len()).unwrap();
+        longest.iter().map(|c| c.block.transactions.len()).sum()
+    }
+
+    /// A hash over all chains: the same seed gives the same.
+    pub(super) fn digest(&self) -> archipelag_protocol::id::ContentId {
+        let bytes: VecDeque<u8> = self
+            .processes
+            .iter()
+            .flat_map(|p| &p.blocks)
+            .flat_map(|c| archipelag_protocol::codec::encode("digest", &c).unwrap())
+            .collect();
+        archipelag_protocol::id::ContentId::of(&Vec::from(bytes))
+    }
+}
