@@ -11,12 +11,13 @@ use archipelag_protocol::{
     amount::Credits,
     catalog::Entry,
     codec,
+    consensus::{self, MAX_BLOCKS, Message},
     event::{self, Event},
-    genesis::Genesis,
+    genesis::{Genesis, MAX_VALIDATORS},
     id::{AccountId, CargoId, JobId, NodeId, Signature},
     job::{self, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, SignedTransaction, State, Transaction, transaction,
+        Action, Block, Certificate, Proof, SignedTransaction, State, Transaction, transaction,
     },
     limits::{
         MAX_ADVERT_BYTES, MAX_BLOCK_BYTES, MAX_CHUNK_BYTES, MAX_ENTRY_BYTES, MAX_FRAME_BYTES,
@@ -217,8 +218,8 @@ fn advance<const N: usize>(state: &State, transactions: [SignedTransaction; N]) 
     // The state may stand at the last height or time that there is, or be other validators'.
     let Ok((block, next, _)) = state.propose(proposer, NOW, last, transactions) else {
         let own = (&WORLD.state.validators, WORLD.network);
-        let is_ours = (&state.last_validators, state.network) == own
-            && state.validators.contains(proposer);
+        let is_ours =
+            (&state.last_validators, state.network) == own && state.validators.contains(proposer);
         assert!(state.height == u64::MAX || !is_ours, "no block can follow");
         return;
     };
@@ -259,6 +260,47 @@ pub fn certificate(bytes: &[u8]) -> bool {
     certificate.votes.push((proposer, vote));
     assert!(verify(&certificate).is_err(), "a vote counted twice");
     true
+}
+
+pub fn consensus_message(bytes: &[u8]) -> bool {
+    let Ok(message) = consensus::decode(bytes) else { return false };
+    assert_stable(&message);
+    match &message {
+        Message::Polka(polka) => assert!(polka.votes.len() <= MAX_VALIDATORS),
+        Message::NewRound(new) => assert!(new.votes.len() <= MAX_VALIDATORS),
+        Message::Decided(blocks) => assert!(blocks.len() <= MAX_BLOCKS),
+        Message::Vote(vote) => drop(vote.verify(WORLD.network)),
+        Message::Proposal(proposal) => drop(proposal.verify(WORLD.network)),
+        Message::Block(_)
+        | Message::WantBlock { .. }
+        | Message::Status { .. }
+        | Message::WantDecided { .. } => {}
+    }
+    true
+}
+
+/// No proof shows anything that the state does not say.
+pub fn proof(bytes: &[u8]) -> bool {
+    let Some(proof) = canonical::<Proof>(MAX_QUERY_BYTES, bytes) else { return false };
+    let (state, root) = (&*BUSY, BUSY.root());
+    let mut proves = false;
+    for (key, value) in sample::keys() {
+        let own = state.prove(&key).expect("every key has a proof");
+        assert_eq!(own.value, value, "{key:?}");
+        if proof
+            .path
+            .verify(
+                root,
+                &key.to_bytes().expect("a key"),
+                proof.value.as_ref().map(|v| v.as_slice()),
+            )
+            .is_ok()
+        {
+            assert_eq!(proof.value, value, "{key:?}");
+            proves = true;
+        }
+    }
+    proves
 }
 
 pub fn payment(bytes: &[u8]) -> bool {

@@ -8,13 +8,14 @@ use archipelag_protocol::{
     amount::Credits,
     catalog::{Counters, Entry, Record, State as RecordState},
     codec,
+    consensus::{self, Message, NewRound, Polka, RoundVote, Why},
     event::{Event, Usage},
     genesis::{Allocation, Genesis, Publisher, PublisherTier, Validator},
     id::{AccountId, BlockHash, CargoId, ContentId, JobId, NetworkId, NodeId, StateRoot},
     job::{Failure, Offer, Refusal, RefusalKind, Step, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, Key, SignedTransaction, State, Transaction, Trust,
-        state::hold_of, transaction, tree::Path,
+        Action, Block, Certificate, Key, Proposal, SignedTransaction, State, Transaction, Trust,
+        Vote, state::hold_of, transaction, tree::Path, vote,
     },
     manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType, SignedManifest},
     payment::{Receipt, SettledReceipt, SignedVoucher, Verdict, Voucher},
@@ -162,7 +163,8 @@ pub fn prove(manifest: SignedManifest, record: Record) -> Entry {
     let mut leaf = Sha256::new_with_prefix([0]);
     leaf.update(Sha256::digest(key.unwrap()));
     leaf.update(Sha256::digest(value.unwrap()));
-    let mut header = block().0.header;
+    let empty = WORLD.state.propose(WORLD.island.account(), NOW, None, []).expect("a block").0;
+    let mut header = empty.header;
     header.state = StateRoot(leaf.finalize().into());
     let certificate = certify(header.height, header.hash().unwrap());
     let path = Path { siblings: Vec::new(), neighbour: None };
@@ -284,6 +286,50 @@ fn certified() -> CertifiedBlock {
     let block = block().0;
     let certificate = certify(block.header.height, block.header.hash().unwrap());
     CertifiedBlock { block, certificate }
+}
+
+/// Keys of the busy state, with what it has there.
+pub fn keys() -> Vec<(Key, Option<ByteBuf>)> {
+    let (consumer, state) = (WORLD.consumer.account(), &*BUSY);
+    let stranger = AccountId([9; 32]);
+    let account = state.accounts.get(&consumer).map(canonical);
+    vec![
+        (Key::Account(consumer), account.map(ByteBuf::from)),
+        (Key::Account(stranger), None),
+        (Key::Island(stranger), None),
+        (Key::Minted, Some(ByteBuf::from(canonical(&state.minted)))),
+        (Key::Validators, Some(ByteBuf::from(canonical(&state.validators)))),
+        (Key::Slug("nobody-took-it".into()), None),
+    ]
+}
+
+pub fn proofs() -> Vec<Vec<u8>> {
+    keys().iter().map(|(key, _)| canonical(&BUSY.prove(key).expect("a proof"))).collect()
+}
+
+pub fn consensus_messages() -> Vec<Vec<u8>> {
+    let (key, network) = (&WORLD.island, WORLD.network);
+    let (height, round, block) = (1, 2, block().0);
+    let hash = block.header.hash().expect("a header has a hash");
+    let ballot = Vote { height, round, step: vote::Step::Precommit, block: Some(hash) };
+    let signature = key.sign(network, &ballot).expect("a vote has bytes");
+    let proposal = Proposal { height, round, block: hash, valid_round: Some(1) };
+    let (voter, step) = (key.account(), vote::Step::Prevote);
+    let votes = vec![RoundVote { voter, step, block: None, signature }];
+    [
+        Message::Vote(key.seal(network, ballot).expect("a vote has bytes")),
+        Message::Proposal(key.seal(network, proposal).expect("a proposal has bytes")),
+        Message::Polka(Polka { height, round, block: hash, votes: vec![(voter, signature)] }),
+        Message::NewRound(NewRound { height, round, why: Why::OthersAhead, votes }),
+        Message::Block(Box::new(block)),
+        Message::WantBlock { height, block: hash },
+        Message::Status { height },
+        Message::WantDecided { from: height },
+        Message::Decided(vec![certified()]),
+    ]
+    .iter()
+    .map(|message| consensus::encode(message).expect("a message is short"))
+    .collect()
 }
 
 pub fn certificates() -> Vec<Vec<u8>> {

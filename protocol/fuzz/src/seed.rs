@@ -13,17 +13,19 @@ type Check = fn(&[u8]) -> bool;
 type Seeds = fn() -> Vec<Vec<u8>>;
 
 /// Each target with its check and its real values.
-pub const TARGETS: [(&str, Check, Seeds); 15] = [
+pub const TARGETS: [(&str, Check, Seeds); 17] = [
     ("advert", check::advert, sample::adverts),
     ("block", check::block, sample::blocks),
     ("catalog_entry", check::catalog_entry, sample::entries),
     ("certificate", check::certificate, sample::certificates),
+    ("consensus_message", check::consensus_message, sample::consensus_messages),
     ("event_line", check::event_line, sample::lines),
     ("genesis", check::genesis, sample::geneses),
     ("job_to_consumer", check::job_to_consumer, sample::frames_to_consumer),
     ("job_to_island", check::job_to_island, sample::frames_to_island),
     ("manifest", check::manifest, sample::manifests),
     ("payment", check::payment, sample::payments),
+    ("proof", check::proof, sample::proofs),
     ("query_request", check::query_request, sample::requests),
     ("query_response", check::query_response, sample::responses),
     ("snapshot", check::snapshot, sample::snapshots),
