@@ -1,6 +1,7 @@
 //! Making and showing genesis documents.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use archipelag_node::{home::Home, mesh::identity::node_of};
 use archipelag_protocol::{
     amount::Credits,
     genesis::{Allocation, Genesis, Publisher, PublisherTier, Validator},
@@ -21,13 +22,17 @@ pub(crate) enum Command {
     New(New),
     /// Prints a genesis document as JSON, with the network's id.
     Show { file: PathBuf },
+    /// Makes keys in --home, where there are none, and prints what `genesis new` asks for: the
+    /// operator as a validator, and the account from which this home's Consumers pay.
+    #[command(after_help = "Example: archipelag-bootstrap --home ~/.archipelag genesis identity")]
+    Identity,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct New {
     #[arg(long)]
     name: String,
-    /// A coordinator: <account>:<node>, as `archipelag account show` and `status` print them.
+    /// A coordinator: <account>:<node>, as `genesis identity` prints it.
     #[arg(long, required = true)]
     validator: Vec<Pair<':', AccountId, NodeId>>,
     /// Credits that an account starts with: <account>=<credits>.
@@ -67,8 +72,9 @@ where
     }
 }
 
-pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+pub(crate) fn run(home: Option<PathBuf>, command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Identity => identity(home),
         Command::New(new) => write(new),
         Command::Show { file } => {
             let mut bytes = Vec::new();
@@ -82,6 +88,17 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+fn identity(home: Option<PathBuf>) -> anyhow::Result<()> {
+    let home = Home::open(home)?;
+    let _lock = home.lock()?;
+    let identity = home.identity()?;
+    let node = node_of(identity.node.public().to_peer_id())
+        .ok_or_else(|| anyhow!("node.key is not an ed25519 key"))?;
+    println!("Validator: {}:{node}", identity.operator.account());
+    println!("Consumer: {}", identity.consumer.account());
+    Ok(())
 }
 
 fn write(new: New) -> anyhow::Result<()> {

@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Run(run) => seed(arguments.home, run).await,
-        Command::Genesis(command) => genesis::run(command),
+        Command::Genesis(command) => genesis::run(arguments.home, command),
     }
 }
 

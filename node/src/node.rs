@@ -92,12 +92,19 @@ impl Node {
             let key = identity.operator.clone();
             let node = mesh::identity::node_of(identity.node.public().to_peer_id());
             check_validator(&genesis, &key, node)?;
-            let config = coordinator::Config::alone((*genesis).clone(), key);
-            Some(Coordinator::start(config, disk.clone(), workers.clone(), &tasks).await?)
+            let (config, outgoing) = coordinator::Config::among_others((*genesis).clone(), key);
+            let started = Coordinator::start(config, disk.clone(), workers.clone(), &tasks);
+            Some((started.await?, outgoing))
         } else {
             None
         };
         let mesh = Mesh::start(settings.mesh, &identity.node, genesis.clone(), transport, &tasks)?;
+        let coordinator = coordinator.map(|(coordinator, outgoing)| {
+            let nodes = genesis.validators.iter().map(|validator| validator.node);
+            let others = nodes.filter(|node| *node != mesh.node()).collect();
+            coordinator::links::start(&coordinator, &mesh, others, outgoing, &tasks);
+            coordinator
+        });
         let ledger = match &coordinator {
             Some(coordinator) => Ledger::local(coordinator.clone()),
             None => {

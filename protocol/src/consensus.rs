@@ -19,6 +19,9 @@ pub const MAX_MESSAGE_BYTES: usize = MAX_BLOCK_BYTES + (1 << 20);
 /// Blocks in one message, as far as they fit.
 pub const MAX_BLOCKS: usize = 64;
 
+/// Transactions in one message.
+pub const MAX_TRANSACTIONS: usize = 256;
+
 /// One message between coordinators. Any of them may be lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -32,6 +35,8 @@ pub enum Message {
         height: u64,
         block: BlockHash,
     },
+    /// Signed transactions that were submitted to the sender.
+    Transactions(Vec<serde_bytes::ByteBuf>),
     /// The height of the sender's last block: sent to who seems to be behind or ahead.
     Status {
         height: u64,
@@ -103,6 +108,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, codec::Error> {
         Message::Polka(polka) => (polka.votes.len(), MAX_VALIDATORS),
         Message::NewRound(new) => (new.votes.len(), MAX_VALIDATORS),
         Message::Decided(blocks) => (blocks.len(), MAX_BLOCKS),
+        Message::Transactions(list) => (list.len(), MAX_TRANSACTIONS),
         _ => (0, 0),
     };
     if found > limit {

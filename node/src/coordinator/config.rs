@@ -1,5 +1,6 @@
 //! What a coordinator is started with.
 
+use super::links::OUTGOING;
 use archipelag_protocol::{genesis::Genesis, id::NodeId, sign::SecretKey};
 use tokio::sync::mpsc;
 
@@ -27,5 +28,12 @@ impl Config {
     #[must_use]
     pub fn alone(genesis: Genesis, key: SecretKey) -> Self {
         Self { genesis, key, outgoing: None }
+    }
+
+    /// A coordinator among others, and where its messages to them come out.
+    #[must_use]
+    pub fn among_others(genesis: Genesis, key: SecretKey) -> (Self, mpsc::Receiver<Outgoing>) {
+        let (sender, outgoing) = mpsc::channel(OUTGOING);
+        (Self { genesis, key, outgoing: Some(sender) }, outgoing)
     }
 }

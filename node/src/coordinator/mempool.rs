@@ -208,7 +208,7 @@ impl Mempool {
             }
             let expected = expected_nonce(state, account);
             let reason = match self.ready.contains(&account) {
-                true => Rejected::Busy,
+                true => Rejected::Undecided,
                 false => Rejected::Nonce { expected, found },
             };
             refused.extend(self.remove(account, found).map(|s| (s.id, reason)));
@@ -355,7 +355,8 @@ mod tests {
         let due = pool.expiry().unwrap();
         assert!(pool.expire(Timestamp(due.0 - 1), &state).is_empty());
         let gap = Rejected::Nonce { expected: 0, found: 5 };
-        let refused = [(submission(1, 5, 0).id, gap), (submission(2, 0, 0).id, Rejected::Busy)];
+        let refused =
+            [(submission(1, 5, 0).id, gap), (submission(2, 0, 0).id, Rejected::Undecided)];
         assert_eq!(pool.expire(due, &state), refused);
         assert_eq!(
             (pool.len(), pool.is_ready(), pool.expiry()),

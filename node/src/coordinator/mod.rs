@@ -9,6 +9,7 @@ mod answers;
 pub mod config;
 mod consensus;
 mod engine;
+pub(crate) mod links;
 mod mempool;
 pub mod metrics;
 mod store;

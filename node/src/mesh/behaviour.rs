@@ -51,6 +51,8 @@ pub(super) fn stream_names(network: NetworkId) -> BTreeMap<Protocol, StreamProto
     BTreeMap::from([
         (Protocol::Job, protocol(network, "job/1")),
         (Protocol::Artifact, protocol(network, "artifact/1")),
+        (Protocol::Consensus, protocol(network, "consensus/1")),
+        (Protocol::Block, protocol(network, "block/1")),
     ])
 }
 

@@ -61,6 +61,10 @@ pub struct Config {
 pub enum Protocol {
     Job,
     Artifact,
+    /// Short messages between coordinators.
+    Consensus,
+    /// Blocks between coordinators: votes must not wait behind them.
+    Block,
 }
 
 /// Why the mesh could not do what it was asked.

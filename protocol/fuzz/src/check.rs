@@ -11,7 +11,7 @@ use archipelag_protocol::{
     amount::Credits,
     catalog::Entry,
     codec,
-    consensus::{self, MAX_BLOCKS, Message},
+    consensus::{self, MAX_BLOCKS, MAX_TRANSACTIONS, Message},
     event::{self, Event},
     genesis::{Genesis, MAX_VALIDATORS},
     id::{AccountId, CargoId, JobId, NodeId, Signature},
@@ -271,6 +271,7 @@ pub fn consensus_message(bytes: &[u8]) -> bool {
         Message::Decided(blocks) => assert!(blocks.len() <= MAX_BLOCKS),
         Message::Vote(vote) => drop(vote.verify(WORLD.network)),
         Message::Proposal(proposal) => drop(proposal.verify(WORLD.network)),
+        Message::Transactions(list) => assert!(list.len() <= MAX_TRANSACTIONS),
         Message::Block(_)
         | Message::WantBlock { .. }
         | Message::Status { .. }

@@ -323,6 +323,7 @@ pub fn consensus_messages() -> Vec<Vec<u8>> {
         Message::NewRound(NewRound { height, round, why: Why::OthersAhead, votes }),
         Message::Block(Box::new(block)),
         Message::WantBlock { height, block: hash },
+        Message::Transactions(vec![ByteBuf::from(canonical(&opening()))]),
         Message::Status { height },
         Message::WantDecided { from: height },
         Message::Decided(vec![certified()]),

@@ -99,6 +99,10 @@ pub enum Rejected {
     TooManyCargos { limit: u32, found: u32 },
     #[error("the mempool is full: try again")]
     Busy,
+    #[error(
+        "no block took it in time: more than a third of the coordinators are away, or blocks are full; one may still take it: look before you send it again"
+    )]
+    Undecided,
 }
 
 impl Rejected {

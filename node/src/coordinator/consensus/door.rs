@@ -166,7 +166,7 @@ pub(super) fn height_of(message: &Message) -> u64 {
         Message::NewRound(new) => new.height,
         Message::Block(block) => block.header.height,
         Message::WantBlock { height, .. } | Message::Status { height } => *height,
-        Message::WantDecided { .. } | Message::Decided(_) => u64::MAX,
+        Message::WantDecided { .. } | Message::Decided(_) | Message::Transactions(_) => u64::MAX,
     }
 }
 

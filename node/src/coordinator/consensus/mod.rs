@@ -30,8 +30,8 @@ use arc_malachitebft_core_types::{
 };
 use archipelag_protocol::{
     consensus::{self, MAX_BLOCKS, Message},
-    id::{BlockHash, NodeId},
-    ledger::{Block, Certificate, State, block},
+    id::{BlockHash, NodeId, TxId},
+    ledger::{Block, Certificate, State, block, transaction},
     query::CertifiedBlock,
     sign::SecretKey,
     time::Timestamp,
@@ -40,6 +40,7 @@ use context::{Address, Context, Height, Validators, Value};
 use door::Door;
 use io::{Candidate, Io, Proposed};
 use log::Entry;
+use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 /// A block has to fit into one answer of the query protocol
@@ -438,6 +439,10 @@ impl Consensus {
     fn take(&mut self, from: NodeId, message: Message) -> Result<(), Fatal> {
         match message {
             Message::Status { height } => self.on_status(from, height),
+            Message::Transactions(list) => {
+                self.take_transactions(&list);
+                Ok(())
+            }
             Message::WantDecided { from: first } => {
                 if self.door.may_ask(self.io.now, from, door::Question::Decided) {
                     self.io.outputs.push(Output::Serve { to: from, first });
@@ -465,6 +470,18 @@ impl Consensus {
                 Ok(())
             }
             about => self.take_about(from, about),
+        }
+    }
+
+    /// Takes transactions that were submitted to another coordinator, as if they had come here; but
+    /// nobody waits for them here, and they are not passed on.
+    fn take_transactions(&mut self, list: &[serde_bytes::ByteBuf]) {
+        for bytes in list {
+            let Ok(transaction) = transaction::decode(bytes, self.io.network) else { continue };
+            let id = TxId(Sha256::digest(bytes).into());
+            let submission = Submission { id, transaction, size_bytes: bytes.len() };
+            // One that is refused here may be taken where it was submitted.
+            let _refused = self.io.mempool.add(self.io.now, &self.io.state, submission);
         }
     }
 
@@ -593,8 +610,17 @@ impl Engine for Consensus {
         match input {
             Input::Transaction(submission) => {
                 let id = submission.id;
-                if let Err(reason) = self.io.mempool.add(now, &self.io.state, submission) {
-                    self.io.outputs.push(Output::Refused { transaction: id, reason });
+                let transaction = submission.transaction.clone();
+                match self.io.mempool.add(now, &self.io.state, submission) {
+                    Ok(()) if self.io.alone() => {}
+                    Ok(()) => {
+                        let bytes = transaction::to_bytes(&transaction)?;
+                        let list = vec![serde_bytes::ByteBuf::from(bytes)];
+                        self.io.broadcast(&Message::Transactions(list))?;
+                    }
+                    Err(reason) => {
+                        self.io.outputs.push(Output::Refused { transaction: id, reason });
+                    }
                 }
             }
             Input::Peer { from, message } => {

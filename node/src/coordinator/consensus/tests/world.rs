@@ -201,10 +201,14 @@ impl World {
         let signed = from.seal(network, Transaction { nonce, salt: 0, action }).unwrap();
         let id = transaction::id(&signed).unwrap();
         let size_bytes = transaction::to_bytes(&signed).unwrap().len();
-        // As gossip does: everybody hears of it sooner or later.
+        // Who brings it to one that is down, or cut off, would bring it to another.
+        let unsafe_here = self.faults.crash_every > 0 || self.faults.partition;
+        let one = usize::try_from(self.random.below(self.processes.len() as u64)).unwrap();
         for index in 0..self.processes.len() {
-            let submission = Submission { id, transaction: signed.clone(), size_bytes };
-            self.step(index, |engine, now| engine.on(now, Input::Transaction(submission)));
+            if unsafe_here || index == one {
+                let submission = Submission { id, transaction: signed.clone(), size_bytes };
+                self.step(index, |engine, now| engine.on(now, Input::Transaction(submission)));
+            }
         }
     }
 

@@ -1,0 +1,119 @@
+//! A ledger that four coordinators keep: each takes transactions, one may be killed at any moment,
+//! and two may not.
+
+use anyhow::{Context as _, ensure};
+use archipelag_tests::{Node, cli, eventually, program, text};
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const COORDINATORS: usize = 4;
+
+/// Keys in `home`, as the genesis document asks for them: validator and consumer account.
+fn identity(home: &Path) -> anyhow::Result<(String, String)> {
+    let output = Command::new(program("archipelag-bootstrap"))
+        .arg("--home")
+        .arg(home)
+        .args(["genesis", "identity"])
+        .output()?;
+    ensure!(output.status.success(), "{}", text(&output.stderr));
+    let text = text(&output.stdout);
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|value| value.trim().to_owned()).with_context(|| format!("{name} in {text}"))
+    };
+    Ok((value("Validator:")?, value("Consumer:")?))
+}
+
+/// A genesis document of the homes' operators as validators, and of their Consumers with 1,000
+/// credits each.
+fn genesis(folder: &Path, homes: &[PathBuf]) -> anyhow::Result<PathBuf> {
+    let out = folder.join("genesis.cbor");
+    let mut command = Command::new(program("archipelag-bootstrap"));
+    command.args(["genesis", "new", "--name", "four", "--open-publishing", "--out"]).arg(&out);
+    for home in homes {
+        let (validator, consumer) = identity(home)?;
+        command.args(["--validator", &validator, "--allocate", &format!("{consumer}=1000")]);
+    }
+    let output = command.output()?;
+    ensure!(output.status.success(), "{}", text(&output.stderr));
+    Ok(out)
+}
+
+fn height(node: &Node) -> anyhow::Result<u64> {
+    node.json(&["ledger", "status"])?["height"].as_u64().context("a height")
+}
+
+/// Waits until all of `nodes` are at one height.
+async fn agree(nodes: &[Node]) -> anyhow::Result<u64> {
+    eventually("one height", async || {
+        let heights: Vec<u64> = nodes.iter().map(height).collect::<Result<_, _>>()?;
+        Ok(heights.iter().all(|h| *h == heights[0]).then_some(heights[0]))
+    })
+    .await
+}
+
+fn balance(node: &Node) -> anyhow::Result<f64> {
+    let account: Value = node.account("consumer")?;
+    Ok(account["credits"].as_str().context("credits")?.parse()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_coordinators_keep_one_ledger() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let homes: Vec<PathBuf> =
+        (0..COORDINATORS).map(|i| folder.path().join(format!("c{i}"))).collect();
+    let document = genesis(folder.path(), &homes)?;
+    let document = document.to_str().context("a path")?;
+    let mut nodes: Vec<Node> = Vec::new();
+    for home in &homes {
+        let join = nodes.first().map(|first| first.join.clone());
+        nodes.push(Node::up(home, join.as_deref(), &["--genesis", document, "--no-island"])?);
+    }
+    let accounts: Vec<String> = nodes
+        .iter()
+        .map(|node| Ok(node.account("consumer")?["account"].as_str().context("an account")?.into()))
+        .collect::<anyhow::Result<_>>()?;
+
+    // Each of them takes transactions, and all of them know what they did.
+    for (node, to) in nodes.iter().zip(accounts.iter().cycle().skip(1)) {
+        node.json(&["account", "transfer", to, "1"])?;
+    }
+    ensure!(agree(&nodes).await? >= 4);
+    for node in &nodes {
+        ensure!((balance(node)? - 1_000.0).abs() < 1e-9, "{}", balance(node)?);
+        node.json(&["ledger", "verify"])?;
+    }
+
+    // Three go on without the fourth, and it learns what it missed.
+    nodes[3].kill()?;
+    for _ in 0..5 {
+        nodes[0].json(&["account", "transfer", &accounts[3], "2"])?;
+    }
+    nodes[3].start()?;
+    agree(&nodes).await?;
+    ensure!((balance(&nodes[3])? - 1_010.0).abs() < 1e-9);
+
+    // Two can decide nothing, and say so. When a third is back it goes on.
+    nodes[2].kill()?;
+    nodes[3].kill()?;
+    let refused = cli(&homes[0], &["account", "transfer", &accounts[1], "3"])?;
+    ensure!(!refused.status.success(), "half of the coordinators decided");
+    nodes[2].start()?;
+    eventually("a decision of three", async || {
+        let sent = cli(&homes[1], &["account", "transfer", &accounts[0], "1"])?;
+        Ok(sent.status.success().then_some(()))
+    })
+    .await?;
+    nodes[3].start()?;
+    agree(&nodes).await?;
+    for node in &nodes {
+        node.json(&["ledger", "verify"])?;
+    }
+    for mut node in nodes {
+        assert!(node.stop().await?, "SIGTERM ends it well");
+    }
+    Ok(())
+}
