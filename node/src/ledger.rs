@@ -10,7 +10,8 @@ use archipelag_protocol::{
     codec,
     id::{AccountId, CargoId, HoldId, NodeId},
     ledger::{
-        Account, Hold, IslandStanding, Rejected, SignedTransaction, TransactionReceipt, transaction,
+        Account, Hold, IslandStanding, Key, Proven, Rejected, SignedTransaction,
+        TransactionReceipt, transaction,
     },
     manifest::Version,
     query::{CatalogItem, CertifiedBlock, LedgerStatus, Request, Response},
@@ -157,6 +158,17 @@ impl Ledger {
     ) -> Result<Vec<CatalogItem>, Error> {
         match self.ask(Request::Catalog { after, limit }).await? {
             Response::Catalog(items) => Ok(items),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What the ledger has under `key`, with the proof. The caller verifies it.
+    ///
+    /// # Errors
+    /// When no coordinator answers, or there is no block yet.
+    pub async fn prove(&self, key: Key) -> Result<Proven, Error> {
+        match self.ask(Request::Prove(key)).await? {
+            Response::Proven(proven) => Ok(*proven),
             other => Err(unexpected(other)),
         }
     }

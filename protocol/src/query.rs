@@ -6,7 +6,7 @@ use crate::{
     catalog::Entry,
     codec,
     id::{AccountId, CargoId, HoldId, StateRoot},
-    ledger::{Account, Block, Certificate, Hold, IslandStanding, TransactionReceipt},
+    ledger::{Account, Block, Certificate, Hold, IslandStanding, Key, Proven, TransactionReceipt},
     limits::{MAX_PAGE, MAX_QUERY_BYTES},
     manifest::Version,
 };
@@ -31,6 +31,8 @@ pub enum Request {
         limit: u16,
     },
     Status,
+    /// What the newest state has under a key, proven.
+    Prove(Key),
     /// Blocks from `from` on, with their certificates; at most `limit`.
     Blocks {
         from: u64,
@@ -49,6 +51,7 @@ pub enum Response {
     Entry(Option<Box<Entry>>),
     Catalog(Vec<CatalogItem>),
     Status(LedgerStatus),
+    Proven(Box<Proven>),
     Blocks(Vec<CertifiedBlock>),
     Adverts(Vec<serde_bytes::ByteBuf>),
     /// It could not be answered now; the text says why.

@@ -60,6 +60,54 @@ fn balance(node: &Node) -> anyhow::Result<f64> {
     Ok(account["credits"].as_str().context("credits")?.parse()?)
 }
 
+/// What `node` says of the ledger is checked without any node, by the genesis document alone.
+async fn proofs_need_no_trust(
+    folder: &Path,
+    genesis: &str,
+    node: &Node,
+    account: &str,
+) -> anyhow::Result<()> {
+    let stranger = folder.join("stranger");
+    let file = folder.join("a.proof");
+    let path = file.to_str().context("a path")?;
+    let verify = |path: &str| {
+        cli(&stranger, &["--json", "ledger", "verify", "--proof", path, "--genesis", genesis])
+    };
+    let shown = node.json(&["ledger", "proof", "--out", path, "account", account])?;
+    let checked: Value = serde_json::from_slice(&verify(path)?.stdout)?;
+    ensure!(shown == checked && checked["value"]["balance"].as_u64() > Some(0), "{checked}");
+
+    // Nobody has this account.
+    let absent = "ab".repeat(32);
+    let shown = node.json(&["ledger", "proof", "--out", path, "account", &absent])?;
+    ensure!(shown["value"].is_null() && shown["holds"] == true, "{shown}");
+    ensure!(verify(path)?.status.success());
+
+    // The API's answer carries its proof.
+    let (status, answer) = node.http(reqwest::Method::GET, "/account?proof=1", None).await?;
+    ensure!(status == 200, "{answer}");
+    let proof = answer["data"]["proof"].as_str().context("a proof")?;
+    let mut bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, proof)?;
+    std::fs::write(&file, &bytes)?;
+    let checked: Value = serde_json::from_slice(&verify(path)?.stdout)?;
+    let balance = answer["data"]["credits"].as_f64().context("credits")?;
+    let proven = checked["value"]["balance"].as_f64().context("a balance")? / 1e6;
+    ensure!((balance - proven).abs() < 1e-9, "{balance} is not {proven}");
+
+    // One changed byte anywhere and it proves nothing; nor does it to who trusts another genesis.
+    for index in (0..bytes.len()).step_by(97) {
+        bytes[index] ^= 1;
+        std::fs::write(&file, &bytes)?;
+        let refused = verify(path)?;
+        ensure!(!refused.status.success(), "byte {index} may be anything");
+        bytes[index] ^= 1;
+    }
+    std::fs::write(&file, &bytes)?;
+    let unknown = cli(&stranger, &["ledger", "verify", "--proof", path])?;
+    ensure!(text(&unknown.stderr).contains("--genesis FILE"), "{}", text(&unknown.stderr));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn four_coordinators_keep_one_ledger() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -112,6 +160,7 @@ async fn four_coordinators_keep_one_ledger() -> anyhow::Result<()> {
     for node in &nodes {
         node.json(&["ledger", "verify"])?;
     }
+    proofs_need_no_trust(folder.path(), document, &nodes[1], &accounts[0]).await?;
     for mut node in nodes {
         assert!(node.stop().await?, "SIGTERM ends it well");
     }

@@ -5,6 +5,7 @@ use super::{
     exit::{Exit, Failed, Outcome},
     light::Light,
     output::{self, Progress, Table, pairs},
+    proof,
 };
 use crate::coordinator::follow;
 use archipelag_protocol::{
@@ -14,6 +15,7 @@ use archipelag_protocol::{
 };
 use clap::Subcommand;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Blocks that are asked for at once.
 #[expect(clippy::cast_possible_truncation, reason = "a page is far below 65,536")]
@@ -34,12 +36,35 @@ pub(crate) enum Ledger {
         limit: u16,
     },
     /// Replays every block from the genesis: signatures, links, state roots, conservation
-    #[command(after_help = "Example:\n  archipelag ledger verify")]
-    Verify,
+    #[command(
+        after_help = "Examples:\n  archipelag ledger verify\n  archipelag ledger verify --proof balance.proof"
+    )]
+    Verify {
+        /// Check a file that `ledger proof` wrote instead; no node is asked
+        #[arg(long, value_name = "FILE")]
+        proof: Option<PathBuf>,
+        /// The genesis document to trust [default: the one that --home has of the proof's network]
+        #[arg(long, value_name = "FILE", requires = "proof")]
+        genesis: Option<PathBuf>,
+    },
+    /// Proves what the ledger has of an account, hold, Cargo or Island, or that it has nothing
+    #[command(
+        after_help = "Examples:\n  archipelag ledger proof account <id>\n  archipelag ledger proof cargo <id> --out cargo.proof"
+    )]
+    Proof {
+        #[command(subcommand)]
+        of: proof::Of,
+        /// Where to write the proof, for `ledger verify --proof`
+        #[arg(long, global = true, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 impl Ledger {
     pub(crate) async fn run(self, global: &Global) -> Outcome {
+        if let Self::Verify { proof: Some(file), genesis } = &self {
+            return proof::verify(global, file, genesis.as_deref());
+        }
         let light = {
             let _progress = Progress::start("dialling");
             global.light().await?
@@ -47,7 +72,8 @@ impl Ledger {
         let outcome = match self {
             Self::Status => status(&light, global.json).await,
             Self::Blocks { from, limit } => blocks(&light, from, limit, global.json).await,
-            Self::Verify => Box::pin(verify(&light, global.json)).await,
+            Self::Verify { .. } => Box::pin(verify(&light, global.json)).await,
+            Self::Proof { of, out } => proof::prove(&light, of, out.as_deref(), global.json).await,
         };
         light.stop().await;
         outcome

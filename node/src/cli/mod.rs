@@ -22,6 +22,7 @@ mod light;
 mod log;
 mod node;
 mod output;
+mod proof;
 mod run;
 mod sse;
 mod status;

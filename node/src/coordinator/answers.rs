@@ -8,7 +8,7 @@ use archipelag_protocol::{
     codec,
     id::CargoId,
     ledger::{
-        Key, State, block,
+        Key, Proven, State, block,
         state::{Cargo, Slug},
     },
     limits::{MAX_PAGE, MAX_QUERY_BYTES},
@@ -31,6 +31,12 @@ fn entry(head: &Head, cargo: &Cargo) -> Result<Option<Entry>, block::Error> {
         certificate: certificate.clone(),
         path: head.state.prove(&Key::Cargo(cargo.record.cargo))?.path,
     }))
+}
+
+/// What the state has under `key`, proven by the last block. `None` before the first.
+pub(super) fn prove(head: &Head, key: &Key) -> Result<Option<Proven>, block::Error> {
+    let Some((header, certificate)) = head.decided.clone() else { return Ok(None) };
+    Ok(Some(Proven { header, certificate, proof: head.state.prove(key)? }))
 }
 
 pub(super) fn cargo(head: &Head, id: CargoId) -> Result<Option<Entry>, block::Error> {

@@ -226,6 +226,10 @@ impl Coordinator {
                 Response::Catalog(self.work(list).await??)
             }
             Request::Status => Response::Status(answers::status(state)),
+            Request::Prove(key) => match answers::prove(&head, &key)? {
+                Some(proven) => Response::Proven(Box::new(proven)),
+                None => Response::Unavailable("there is no block yet to prove anything by".into()),
+            },
             Request::Blocks { from, limit } => return self.blocks(from, limit).await,
             Request::Adverts => Response::Unavailable("adverts are the mesh's to answer".into()),
         })

@@ -3,12 +3,17 @@
 use super::{
     Gateway,
     auth::{Reader, Writer},
-    body::{Bounded, Json, Path},
+    body::{Bounded, Json, Params, Path},
     error::{Error, Result},
     keys::{self, KeyId, Record, Scope, Wanted},
 };
-use crate::{clock::Moment, jobs::credits};
+use crate::{clock::Moment, jobs::credits, node::Node};
+use archipelag_protocol::{
+    id::AccountId,
+    ledger::{Account, Key, light::Document},
+};
 use axum::{Json as Answer, extract::State, http::StatusCode};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -30,17 +35,38 @@ impl From<keys::Error> for Error {
 pub(super) async fn show(
     State(gateway): State<Gateway>,
     Reader(caller): Reader,
+    params: Params,
 ) -> Result<Answer<Value>> {
-    let account = gateway.node.ledger.account(caller.account).await?;
-    Ok(Answer(json!({ "data": {
+    let node = &gateway.node;
+    let wants_proof = params.number("proof")?.is_some_and(|n| n > 0);
+    let (account, proof) = match wants_proof {
+        true => prove(node, caller.account).await?,
+        false => (node.ledger.account(caller.account).await?, None),
+    };
+    let mut data = json!({
         "id": caller.account,
         // Accounts are keys: the ledger knows no address, and no birthday but the network's.
         "email": null,
-        "created_at": Moment(gateway.node.mesh.genesis().created),
+        "created_at": Moment(node.mesh.genesis().created),
         "credits": credits(account.balance),
         "open_holds": account.holds,
         "nonce": account.nonce,
-    } })))
+    });
+    if let Some(proof) = proof {
+        data["proof"] = json!(proof);
+    }
+    Ok(Answer(json!({ "data": data })))
+}
+
+/// An account as the ledger proves it, and the proof as `archipelag ledger verify --proof` takes it,
+/// in base64.
+async fn prove(node: &Node, account: AccountId) -> Result<(Account, Option<String>)> {
+    let wrong = |e: &dyn std::fmt::Display| Error::unavailable(format!("the ledger's proof: {e}"));
+    let key = Key::Account(account);
+    let proven = node.ledger.prove(key.clone()).await?;
+    let found = proven.verify(node.mesh.trust(), &key).map_err(|e| wrong(&e))?;
+    let bytes = Document { key, proven }.to_bytes().map_err(|e| wrong(&e))?;
+    Ok((found.unwrap_or_default(), Some(STANDARD.encode(bytes))))
 }
 
 fn shown(record: &Record) -> Value {

@@ -17,7 +17,7 @@ use archipelag_protocol::{
     id::{AccountId, CargoId, JobId, NodeId, Signature},
     job::{self, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, Proof, SignedTransaction, State, Transaction, transaction,
+        Action, Block, Certificate, Key, Proof, SignedTransaction, State, Transaction, transaction,
     },
     limits::{
         MAX_ADVERT_BYTES, MAX_BLOCK_BYTES, MAX_CHUNK_BYTES, MAX_ENTRY_BYTES, MAX_FRAME_BYTES,
@@ -361,6 +361,9 @@ pub fn query_response(bytes: &[u8]) -> bool {
                 drop(world.trust.check(&block.header, certificate));
                 drop(world.state.apply(block));
             }
+        }
+        Response::Proven(proven) => {
+            drop(proven.verify::<Credits>(&world.trust, &Key::Treasury));
         }
         Response::Adverts(adverts) => {
             for bytes in adverts {

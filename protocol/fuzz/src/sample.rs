@@ -14,7 +14,7 @@ use archipelag_protocol::{
     id::{AccountId, BlockHash, CargoId, ContentId, JobId, NetworkId, NodeId, StateRoot},
     job::{Failure, Offer, Refusal, RefusalKind, Step, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, Key, Proposal, SignedTransaction, State, Transaction, Trust,
+        Action, Block, Certificate, Key, Proposal, Proven, SignedTransaction, State, Transaction, Trust,
         Vote, state::hold_of, transaction, tree::Path, vote,
     },
     manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType, SignedManifest},
@@ -303,6 +303,12 @@ pub fn keys() -> Vec<(Key, Option<ByteBuf>)> {
     ]
 }
 
+fn proven() -> Proven {
+    let CertifiedBlock { block: Block { header, .. }, certificate } = certified();
+    let proof = block().1.prove(&Key::Treasury).expect("a proof");
+    Proven { header, certificate, proof }
+}
+
 pub fn proofs() -> Vec<Vec<u8>> {
     keys().iter().map(|(key, _)| canonical(&BUSY.prove(key).expect("a proof"))).collect()
 }
@@ -411,6 +417,7 @@ pub fn requests() -> Vec<Vec<u8>> {
         Request::Cargo(entry().record.cargo),
         Request::Catalog { after: Some("count".into()), limit: 10 },
         Request::Status,
+        Request::Prove(Key::Account(WORLD.consumer.account())),
         Request::Blocks { from: 1, limit: 10 },
         Request::Adverts,
     ]
@@ -437,6 +444,7 @@ pub fn responses() -> Vec<Vec<u8>> {
     let mut responses: Vec<Response> = receipts.into_iter().map(Response::Submitted).collect();
     responses.extend([
         Response::Account(state.accounts[&WORLD.consumer.account()]),
+        Response::Proven(Box::new(proven())),
         Response::Hold(state.holds.values().next().cloned()),
         Response::Standing(state.islands[&WORLD.island.account()]),
         Response::Entry(Some(Box::new(entry()))),

@@ -21,6 +21,7 @@ use crate::{
     codec,
     genesis::{self, Genesis},
     id::{NetworkId, ValidatorsId},
+    limits::MAX_QUERY_BYTES,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, sync::Arc};
@@ -70,6 +71,29 @@ impl Proven {
     ) -> Result<Option<T>, Error> {
         trust.check(&self.header, &self.certificate)?;
         Ok(self.proof.verify(self.header.state, key)?)
+    }
+}
+
+/// A proof that can be handed on: canonical DAG-CBOR, in a file or an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    pub key: Key,
+    pub proven: Proven,
+}
+
+impl Document {
+    /// # Errors
+    /// When it has no canonical encoding; every document has one.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, codec::Error> {
+        codec::encode("proof", self)
+    }
+
+    /// Decodes a document; nothing in it was verified.
+    ///
+    /// # Errors
+    /// When it is longer than [`MAX_QUERY_BYTES`] or malformed.
+    pub fn decode(bytes: &[u8]) -> Result<Self, codec::Error> {
+        codec::decode("proof", MAX_QUERY_BYTES, bytes)
     }
 }
 
