@@ -143,6 +143,9 @@ impl Catalog {
         if entry.manifest.value.slug != slug {
             return Err(Error::Invalid("the answer is about another slug".into()));
         }
+        if version.is_some_and(|version| *version != entry.manifest.value.version) {
+            return Err(Error::Invalid("the answer is about another version".into()));
+        }
         let resolved = self.keep(entry)?;
         if version.is_none() {
             let mut slugs = lock(&self.0.slugs);
@@ -194,6 +197,9 @@ impl Catalog {
             .verify(mesh.trust(), &mesh.genesis().policy.payout)
             .map_err(|e| invalid(e.to_string()))?;
         let known = lock(&self.0.cargos).get(&entry.record.cargo).map(|(_, known)| known.clone());
+        if known.as_ref().is_some_and(|known| known.entry.record.height > entry.record.height) {
+            return Err(invalid("the answer is an older record than one that is known".into()));
+        }
         // Only the block by which it is proven is another one.
         if let Some(known) = known.filter(|known| known.entry.record == entry.record) {
             lock(&self.0.cargos).insert(known.cargo, (Instant::now(), known.clone()));

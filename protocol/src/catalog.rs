@@ -109,6 +109,21 @@ impl Entry {
         Ok(proven.map_err(|e| light::Error::Entry(e.into()))?)
     }
 
+    /// Whether this entry takes the other's place where both claim it. Of one Cargo the later record
+    /// counts, then the later proof; of a slug's versions the highest that is published.
+    #[must_use]
+    pub fn supersedes(&self, other: &Self) -> bool {
+        if self.record.cargo == other.record.cargo {
+            let age = |entry: &Self| (entry.record.height, entry.header.height);
+            return age(self) > age(other);
+        }
+        let rank = |entry: &Self| {
+            let published = entry.record.state == State::Published;
+            (published, entry.manifest.value.version.clone())
+        };
+        rank(self) > rank(other)
+    }
+
     /// # Errors
     /// When it has no canonical encoding or is longer than [`MAX_ENTRY_BYTES`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, codec::Error> {

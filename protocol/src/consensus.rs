@@ -9,13 +9,12 @@ use crate::{
     genesis::MAX_VALIDATORS,
     id::{AccountId, BlockHash, Signature},
     ledger::{Block, SignedProposal, SignedVote, vote::Step},
-    limits::MAX_BLOCK_BYTES,
     query::CertifiedBlock,
 };
 use serde::{Deserialize, Serialize};
 
-/// A message, with a block and what the encoding adds.
-pub const MAX_MESSAGE_BYTES: usize = MAX_BLOCK_BYTES + (1 << 20);
+/// A message: some decided blocks, or one.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// Blocks in one message, as far as they fit.
 pub const MAX_BLOCKS: usize = 64;
 
@@ -89,7 +88,7 @@ pub struct RoundVote {
 /// # Errors
 /// When it is longer than [`MAX_MESSAGE_BYTES`].
 pub fn encode(message: &Message) -> Result<Vec<u8>, codec::Error> {
-    let bytes = codec::encode_loose("consensus message", message)?;
+    let bytes = codec::encode("consensus message", message)?;
     if bytes.len() > MAX_MESSAGE_BYTES {
         let (what, limit, found) = ("consensus message", MAX_MESSAGE_BYTES, bytes.len());
         return Err(codec::Error::TooLong { what, limit, found });
@@ -97,13 +96,13 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, codec::Error> {
     Ok(bytes)
 }
 
-/// Decodes a message. Its lists are within their limits; nothing in it was verified.
+/// Decodes a message. It has one encoding, so one that was received can be sent. Its lists are within their limits; nothing in it was verified.
 ///
 /// # Errors
 /// When it is too long or malformed, or a list in it is.
 pub fn decode(bytes: &[u8]) -> Result<Message, codec::Error> {
     let what = "consensus message";
-    let message: Message = codec::decode_loose(what, MAX_MESSAGE_BYTES, bytes)?;
+    let message: Message = codec::decode(what, MAX_MESSAGE_BYTES, bytes)?;
     let (found, limit) = match &message {
         Message::Polka(polka) => (polka.votes.len(), MAX_VALIDATORS),
         Message::NewRound(new) => (new.votes.len(), MAX_VALIDATORS),

@@ -9,7 +9,7 @@ pub const MAX_CHUNK_BYTES: usize = 256 << 10;
 pub const MAX_ADVERT_BYTES: usize = 4 << 10;
 /// A signed manifest, schemas included.
 pub const MAX_MANIFEST_BYTES: usize = 32 << 10;
-/// A catalog entry: manifest, record and certificate.
+/// A catalog entry: manifest, record, and what proves the record.
 pub const MAX_ENTRY_BYTES: usize = 48 << 10;
 /// One JSON Schema inside a manifest.
 pub const MAX_SCHEMA_BYTES: usize = 12 << 10;
@@ -19,8 +19,9 @@ pub const MAX_ARTIFACT_BYTES: u64 = 64 << 20;
 pub const MAX_TRANSACTION_BYTES: usize = 192 << 10;
 /// Vouchers or receipts in one transaction.
 pub const MAX_BATCH: usize = 256;
-/// A block's transactions, all together.
-pub const MAX_BLOCK_BYTES: usize = 4 << 20;
+/// A block's transactions, all together: with header and certificates a block fits into one answer
+/// of the query protocol.
+pub const MAX_BLOCK_BYTES: usize = 832 << 10;
 /// A request or response of the light query protocol.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
 /// A genesis document.

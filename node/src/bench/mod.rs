@@ -5,6 +5,7 @@
 
 mod echo;
 pub mod jobs;
+pub mod ledger;
 mod nodes;
 mod steps;
 mod wasm;

@@ -16,14 +16,24 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u64).range(1..=3600))]
         seconds: u64,
     },
+    /// Transactions settled by 1, 4 and 7 coordinators, beside one signature check and one fsync
+    #[command(after_help = "Example:\n  archipelag bench ledger --seconds 24 --json")]
+    Ledger {
+        /// How long to measure, all parts together
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+    },
 }
 
 impl Bench {
     pub(crate) async fn run(self, as_json: bool) -> Outcome {
-        let Self::Jobs { seconds } = self;
+        let (Self::Jobs { seconds } | Self::Ledger { seconds }) = self;
         let report = {
             let _progress = Progress::start(format!("measuring for {seconds} s"));
-            Box::pin(bench::jobs::run(seconds)).await
+            match self {
+                Self::Jobs { .. } => Box::pin(bench::jobs::run(seconds)).await,
+                Self::Ledger { .. } => Box::pin(bench::ledger::run(seconds)).await,
+            }
         };
         let failed = |e: anyhow::Error| Failed::new(Exit::JobFailed, format!("{e:#}"));
         let report = report.map_err(failed)?;

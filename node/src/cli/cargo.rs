@@ -196,7 +196,7 @@ async fn all(global: &Global) -> Outcome<Vec<Value>> {
                 let Some(last) = page.last() else { break };
                 after = Some(last.entry.manifest.value.slug.clone());
                 let (trust, payout) = (light.mesh.trust(), &light.mesh.genesis().policy.payout);
-                // What isn't signed by publisher and coordinators is not shown.
+                // What isn't signed by its publisher and proven is not shown.
                 let right = page.iter().filter(|i| i.entry.verify(trust, payout).is_ok());
                 cargos.extend(right.map(api::catalog_item));
             }

@@ -49,7 +49,7 @@ pub(crate) enum Ledger {
     },
     /// Proves what the ledger has of an account, hold, Cargo or Island, or that it has nothing
     #[command(
-        after_help = "Examples:\n  archipelag ledger proof account <id>\n  archipelag ledger proof cargo <id> --out cargo.proof"
+        after_help = "Examples:\n  archipelag ledger proof account 3b6a27bc…\n  archipelag ledger proof cargo 3b6a27bc… --out cargo.proof"
     )]
     Proof {
         #[command(subcommand)]

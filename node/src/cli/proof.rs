@@ -27,20 +27,28 @@ use std::{fs, io::Read as _, path::Path};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Of {
     /// An account's balance, nonce, tier, holds and Cargos
+    #[command(after_help = "Example:\n  archipelag ledger proof account 3b6a27bc…")]
     Account { id: AccountId },
     /// A hold and what was taken from it
+    #[command(after_help = "Example:\n  archipelag ledger proof hold 3b6a27bc…")]
     Hold { id: HoldId },
     /// The record of a Cargo version
+    #[command(after_help = "Example:\n  archipelag ledger proof cargo 3b6a27bc…")]
     Cargo { id: CargoId },
     /// How the executions of a Cargo version went
+    #[command(after_help = "Example:\n  archipelag ledger proof counters 3b6a27bc…")]
     Counters { id: CargoId },
     /// Who owns a slug, and its versions
+    #[command(after_help = "Example:\n  archipelag ledger proof slug text-stats")]
     Slug { slug: String },
     /// An Island's karma and earnings
+    #[command(after_help = "Example:\n  archipelag ledger proof island 3b6a27bc…")]
     Island { account: AccountId },
     /// What the treasury holds
+    #[command(after_help = "Example:\n  archipelag ledger proof treasury")]
     Treasury,
     /// Who decides the next block
+    #[command(after_help = "Example:\n  archipelag ledger proof validators")]
     Validators,
 }
 

@@ -15,10 +15,9 @@ use super::{
 };
 use crate::disk::RETRY_DELAY;
 use archipelag_protocol::{
-    consensus::{self, MAX_BLOCKS, Message},
+    consensus::{self, MAX_BLOCKS, MAX_MESSAGE_BYTES, Message},
     id::{NodeId, TxId},
     ledger::{Certificate, Header, Rejected, State, TransactionReceipt},
-    limits::MAX_BLOCK_BYTES,
     query::CertifiedBlock,
     time::Timestamp,
 };
@@ -29,11 +28,13 @@ use std::{
     time::{Duration, Instant},
 };
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Commands that one step takes from the queue; also the queue's length.
 pub(super) const MAX_COMMANDS: usize = 4_096;
+/// Decided blocks that go into one message; the rest is for its own fields.
+const SERVED_BYTES: usize = MAX_MESSAGE_BYTES - (64 << 10);
 /// Submitters that wait for one and the same transaction.
 const MAX_WAITING_FOR_ONE: usize = 64;
 
@@ -54,8 +55,8 @@ pub(super) enum Command {
     /// Answered once the transaction is durable or refused. Queue full: the submitter is refused as
     /// [`Rejected::Busy`].
     Submit { submission: Submission, answer: oneshot::Sender<TransactionReceipt> },
-    /// Queue full: dropped, since consensus allows for loss.
-    Peer { from: NodeId, message: Vec<u8> },
+    /// Queue full: dropped, since consensus allows for loss. `place` is the sender's budget.
+    Peer { from: NodeId, message: Vec<u8>, place: Option<OwnedSemaphorePermit> },
 }
 
 /// What the task tells its handles.
@@ -128,14 +129,19 @@ impl Core {
     fn work(&mut self, now: Timestamp) -> Result<(), Fatal> {
         self.perform()?;
         loop {
-            // A command leaves the queue when the disk has said what it knows of it.
+            // A command leaves the queue when the disk has said what it knows of it; what peers said
+            // before is durable then.
             let known = match self.commands.front() {
-                Some(Command::Submit { submission, .. }) => self.store.receipt(submission.id)?,
+                Some(Command::Submit { submission, .. }) => {
+                    let id = submission.id;
+                    self.perform()?;
+                    self.store.receipt(id)?
+                }
                 Some(Command::Peer { .. }) | None => None,
             };
             let Some(command) = self.commands.pop_front() else { break };
             let input = match command {
-                Command::Peer { from, message } => Input::Peer { from, message },
+                Command::Peer { from, message, place: _place } => Input::Peer { from, message },
                 Command::Submit { submission, answer } => {
                     if let Some(receipt) = known {
                         self.shared.metrics.repeated.inc();
@@ -149,9 +155,10 @@ impl Core {
                     Input::Transaction(submission)
                 }
             };
+            // What many peers said becomes durable in one write.
             self.outputs.extend(self.engine.on(now, input)?);
-            self.perform()?;
         }
+        self.perform()?;
         if self.engine.deadline().is_some_and(|due| due <= now) {
             self.outputs.extend(self.engine.tick(now)?);
             self.perform()?;
@@ -249,7 +256,7 @@ impl Core {
 
     /// Sends decided blocks to a coordinator that is behind. It asks again for what is missing.
     fn serve(&self, to: NodeId, first: u64) {
-        let blocks = match self.store.blocks(first, MAX_BLOCKS, MAX_BLOCK_BYTES) {
+        let blocks = match self.store.blocks(first, MAX_BLOCKS, SERVED_BYTES) {
             Ok(blocks) => blocks.unwrap_or_default(),
             Err(error) => {
                 tracing::warn!(%error, first, "coordinator.can_not_serve");

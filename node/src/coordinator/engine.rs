@@ -1,10 +1,10 @@
 //! What decides the next block: the one interface behind which consensus stands.
 //!
 //! An engine is a state machine: inputs and the time go in, outputs come out. The driver in
-//! [`super::actor`] owns it, makes durable what has to be, then performs every output in order, and
-//! calls again only when all are performed. So a block is durable before the engine goes on from it,
-//! and no message leaves before what is in the log of the same outputs is. While the disk takes
-//! nothing the driver tries again and calls nothing; the engine never learns of it.
+//! [`super::actor`] owns it, gathers the outputs of some calls, makes durable what of them has to be,
+//! and then performs the others in order. So nothing leaves, and nobody is answered, before what led
+//! to it is durable. While the disk takes nothing the driver tries again and calls nothing; the
+//! engine never learns of it.
 
 use super::consensus::log::Entry;
 use archipelag_protocol::{

@@ -12,8 +12,8 @@ use crate::{
 };
 use archipelag_protocol::{consensus::MAX_MESSAGE_BYTES, id::NodeId};
 use futures::AsyncWriteExt as _;
-use std::{collections::BTreeMap, time::Duration};
-use tokio::sync::mpsc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::{Semaphore, mpsc};
 
 /// Messages that may wait for one stream.
 const QUEUE: usize = 1024;
@@ -29,6 +29,9 @@ const RETRY: Duration = Duration::from_millis(500);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Incoming streams of one coordinator, of each kind.
 const STREAMS_PER_NODE: usize = 4;
+/// Bytes of one coordinator's messages that may wait for the engine, of each kind. When they are
+/// used up its streams wait.
+const BUDGET_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
 
 /// The queues of one coordinator's two streams.
 struct Link {
@@ -45,8 +48,9 @@ pub(crate) fn start(
     tasks: &Tasks,
 ) {
     for protocol in [Protocol::Consensus, Protocol::Block] {
+        let limit = if protocol == Protocol::Block { MAX_MESSAGE_BYTES } else { SHORT_BYTES };
         let incoming = mesh.accept(protocol);
-        tasks.spawn(listen(coordinator.clone(), others.clone(), incoming, tasks.clone()));
+        tasks.spawn(listen(coordinator.clone(), limit, others.clone(), incoming, tasks.clone()));
     }
     let mut links = BTreeMap::new();
     for node in others {
@@ -131,6 +135,7 @@ async fn write(
 /// Reads the streams of other coordinators; those of anybody else are refused.
 async fn listen(
     coordinator: Coordinator,
+    limit: usize,
     others: Vec<NodeId>,
     mut incoming: mpsc::Receiver<(NodeId, Stream)>,
     tasks: Tasks,
@@ -138,7 +143,10 @@ async fn listen(
     let stopping = tasks.stopping();
     let places: BTreeMap<NodeId, _> = others
         .into_iter()
-        .map(|node| (node, std::sync::Arc::new(tokio::sync::Semaphore::new(STREAMS_PER_NODE))))
+        .map(|node| {
+            let semaphore = |places| Arc::new(Semaphore::new(places));
+            (node, (semaphore(STREAMS_PER_NODE), semaphore(BUDGET_BYTES)))
+        })
         .collect();
     loop {
         let next = tokio::select! {
@@ -146,22 +154,30 @@ async fn listen(
             next = incoming.recv() => next,
         };
         let Some((from, stream)) = next else { return };
-        let place = places.get(&from).and_then(|of| of.clone().try_acquire_owned().ok());
-        let Some(place) = place else { continue };
+        let Some((streams, budget)) = places.get(&from).cloned() else { continue };
+        let Ok(place) = streams.try_acquire_owned() else { continue };
         let (coordinator, stopping) = (coordinator.clone(), tasks.stopping());
         tasks.spawn(async move {
             let _place = place;
             tokio::select! {
                 () = stopping.cancelled() => {}
-                () = read(coordinator, from, stream) => {}
+                () = read(coordinator, limit, budget, from, stream) => {}
             }
         });
     }
 }
 
-async fn read(coordinator: Coordinator, from: NodeId, mut stream: Stream) {
+async fn read(
+    coordinator: Coordinator,
+    limit: usize,
+    budget: Arc<Semaphore>,
+    from: NodeId,
+    mut stream: Stream,
+) {
     // An end, a failure and a frame that is too long are one: the other side opens a stream anew.
-    while let Ok(message) = frames::read_up_to(&mut stream, MAX_MESSAGE_BYTES).await {
-        coordinator.receive(from, message);
+    while let Ok(message) = frames::read_up_to(&mut stream, limit).await {
+        let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let Ok(place) = Arc::clone(&budget).acquire_many_owned(bytes).await else { return };
+        coordinator.receive_in(from, message, Some(place));
     }
 }

@@ -47,7 +47,7 @@ use std::{
 };
 use store::Store;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// How long a submitter waits for a block before it is told that there was none.
 pub const SUBMIT_WAIT: Duration = Duration::from_secs(10);
@@ -186,7 +186,17 @@ impl Coordinator {
     /// Takes a message of another coordinator. Dropped when the queue is full: consensus allows for
     /// loss.
     pub fn receive(&self, from: NodeId, message: Vec<u8>) {
-        if self.commands.try_send(Command::Peer { from, message }).is_err() {
+        self.receive_in(from, message, None);
+    }
+
+    /// As [`Coordinator::receive`]; gives `place` back when the message is done with.
+    pub(crate) fn receive_in(
+        &self,
+        from: NodeId,
+        message: Vec<u8>,
+        place: Option<OwnedSemaphorePermit>,
+    ) {
+        if self.commands.try_send(Command::Peer { from, message, place }).is_err() {
             self.shared.metrics.messages_dropped.inc();
         }
     }

@@ -21,15 +21,11 @@ pub(super) async fn list(State(gateway): State<Gateway>, Reader(_): Reader) -> R
     for _ in 0..MAX_PAGES {
         let page = node.ledger.catalog(after.take(), limit).await?;
         let Some(last) = page.last() else { break };
-        let complete = page.len() < usize::from(limit);
         after = Some(last.entry.manifest.value.slug.clone());
-        // What publisher and coordinators have not signed is not shown, whoever answered.
+        // What is not signed by its publisher and proven is not shown, whoever answered.
         let (trust, payout) = (node.mesh.trust(), &node.mesh.genesis().policy.payout);
         let right = page.iter().filter(|item| item.entry.verify(trust, payout).is_ok());
         cargos.extend(right.map(api::catalog_item));
-        if complete {
-            break;
-        }
     }
     Ok(Json(json!({ "data": cargos })))
 }

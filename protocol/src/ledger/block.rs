@@ -102,3 +102,33 @@ pub enum Error {
     #[error(transparent)]
     Codec(#[from] codec::Error),
 }
+
+impl Block {
+    /// Checks that the block is what its header says, apart from the state that it leads to. One that
+    /// is not says nothing about a block with the same header.
+    ///
+    /// # Errors
+    /// What is not as the header says.
+    pub fn check_body(&self) -> Result<(), Error> {
+        let refuse = |field, reason: &str| {
+            Err(Error::Field { height: self.header.height, field, reason: reason.into() })
+        };
+        if self.header.last != self.last.as_ref().map(Certificate::id).transpose()? {
+            return refuse("last", "it has another hash");
+        }
+        let ids = self.transactions.iter().map(super::transaction::id);
+        let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
+        if self.header.transactions != transactions_root(&ids) {
+            return refuse("transactions", "they have another root");
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    /// Whether a rule of ours is broken, so that who sees it must stop; else the block is at fault.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::NotConserved { .. } | Self::Tree(_))
+    }
+}

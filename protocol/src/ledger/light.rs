@@ -35,6 +35,8 @@ pub enum Error {
     UnknownValidators { height: u64, found: ValidatorsId },
     #[error("it is of network {found}, ours is {expected}")]
     OtherNetwork { expected: NetworkId, found: NetworkId },
+    #[error("block {height} names validators {found}, who were not in office then")]
+    NotInOffice { height: u64, found: ValidatorsId },
     #[error("the handover of height {found} is not after height {known}")]
     NotAfter { known: u64, found: u64 },
     #[error("the state of height {0} names no validators")]
@@ -102,13 +104,19 @@ impl Document {
 #[serde(transparent)]
 pub struct Handover(pub Proven);
 
-/// The validators that are known to have decided blocks of a network.
+/// The validators that are known to have decided blocks of a network, each set in its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
     network: NetworkId,
-    height: u64,
-    sets: BTreeMap<ValidatorsId, Arc<ValidatorSet>>,
+    /// By the height after which they took over. Never empty.
+    terms: BTreeMap<u64, Term>,
     latest: Arc<ValidatorSet>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Term {
+    id: ValidatorsId,
+    validators: Arc<ValidatorSet>,
 }
 
 impl Trust {
@@ -132,13 +140,14 @@ impl Trust {
         validators: ValidatorSet,
     ) -> Result<Self, codec::Error> {
         let (id, latest) = (validators.id()?, Arc::new(validators));
-        Ok(Self { network, height, sets: BTreeMap::from([(id, Arc::clone(&latest))]), latest })
+        let term = Term { id, validators: Arc::clone(&latest) };
+        Ok(Self { network, terms: BTreeMap::from([(height, term)]), latest })
     }
 
     /// The height after which the latest known validators took over.
     #[must_use]
     pub fn height(&self) -> u64 {
-        self.height
+        self.terms.last_key_value().map_or(0, |(height, _)| *height)
     }
 
     /// The latest known validators.
@@ -156,12 +165,22 @@ impl Trust {
         if expected != found {
             return Err(Error::OtherNetwork { expected, found });
         }
-        let found = header.validators;
-        let height = header.height;
-        let Some(validators) = self.sets.get(&found) else {
-            return Err(Error::UnknownValidators { height, found });
+        let (height, found) = (header.height, header.validators);
+        let Some((_, term)) = self.terms.range(..height).next_back() else {
+            return Err(Error::NotInOffice { height, found });
         };
-        Ok(header.verify(certificate, validators)?)
+        match term.id == found {
+            true => Ok(header.verify(certificate, &term.validators)?),
+            // Who was in office once may not decide later on: keys leak.
+            false if height > self.height() && !self.was_in_office(found) => {
+                Err(Error::UnknownValidators { height, found })
+            }
+            false => Err(Error::NotInOffice { height, found }),
+        }
+    }
+
+    fn was_in_office(&self, id: ValidatorsId) -> bool {
+        self.terms.values().any(|term| term.id == id)
     }
 
     /// Learns who took over; the handovers of a network in order, none left out.
@@ -169,15 +188,161 @@ impl Trust {
     /// # Errors
     /// Why it does not count. Nothing was learnt then.
     pub fn follow(&mut self, handover: &Handover) -> Result<(), Error> {
-        let found = handover.0.header.height;
-        if found <= self.height {
-            return Err(Error::NotAfter { known: self.height, found });
+        let (known, found) = (self.height(), handover.0.header.height);
+        if found <= known {
+            return Err(Error::NotAfter { known, found });
         }
         let validators: Option<ValidatorSet> = handover.0.verify(self, &Key::Validators)?;
         let validators = validators.ok_or(Error::NoValidators(found))?;
-        self.latest = Arc::new(validators);
-        self.sets.insert(self.latest.id()?, Arc::clone(&self.latest));
-        self.height = found;
+        let (id, validators) = (validators.id()?, Arc::new(validators));
+        self.latest = Arc::clone(&validators);
+        self.terms.insert(found, Term { id, validators });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        amount::Credits,
+        genesis::{Allocation, Validator},
+        id::{AccountId, NodeId},
+        ledger::{Account, State},
+        policy::Policy,
+        sign::SecretKey,
+        time::Timestamp,
+    };
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_seed([seed; 32])
+    }
+
+    fn set(seeds: &[u8]) -> Vec<Validator> {
+        let validator =
+            |seed: &u8| Validator { account: key(*seed).account(), node: NodeId([*seed; 32]) };
+        seeds.iter().map(validator).collect()
+    }
+
+    fn genesis() -> Genesis {
+        let balance = Credits::from_whole(5);
+        Genesis {
+            name: "light".into(),
+            created: Timestamp(1),
+            policy: Policy::default(),
+            accounts: vec![Allocation { account: key(9).account(), balance }],
+            treasury: Credits::ZERO,
+            validators: set(&[1, 2, 3, 4]),
+            publishers: Vec::new(),
+        }
+    }
+
+    fn certify(header: &Header, seeds: &[u8]) -> Certificate {
+        let (height, block) = (header.height, header.hash().unwrap());
+        let mut certificate = Certificate { height, round: 0, block, votes: Vec::new() };
+        let vote = certificate.vote();
+        let sign =
+            |seed: &u8| (key(*seed).account(), key(*seed).sign(header.network, &vote).unwrap());
+        certificate.votes = seeds.iter().map(sign).collect();
+        certificate.votes.sort_by_key(|(voter, _)| *voter);
+        certificate
+    }
+
+    /// What `deciders` say of the state after a block on `state`, about `key`.
+    fn proven(state: &State, next: &State, key: &Key, deciders: &[u8]) -> Proven {
+        let proposer = state.validators.iter().next().unwrap().account;
+        let last = state.height.checked_sub(1).map(|_| certify_last(state));
+        let (block, ..) = state.propose(proposer, Timestamp(2), last, []).unwrap();
+        let header = Header { state: next.root(), ..block.header };
+        let certificate = certify(&header, deciders);
+        Proven { certificate, header, proof: next.prove(key).unwrap() }
+    }
+
+    fn certify_last(state: &State) -> Certificate {
+        let (height, block) = (state.height, state.last_block);
+        let mut certificate = Certificate { height, round: 0, block, votes: Vec::new() };
+        let vote = certificate.vote();
+        let voted = |key: &SecretKey| state.last_validators.contains(key.account());
+        let all = (1..=8).map(key).filter(voted);
+        certificate.votes =
+            all.map(|key| (key.account(), key.sign(state.network, &vote).unwrap())).collect();
+        certificate.votes.sort_by_key(|(voter, _)| *voter);
+        certificate
+    }
+
+    /// A state whose next block others decide.
+    fn handed_over(state: &State, seeds: &[u8]) -> State {
+        let mut next = state.clone();
+        next.validators = ValidatorSet::new(set(seeds)).unwrap();
+        next.rebuild_tree().unwrap();
+        next
+    }
+
+    #[test]
+    fn an_entry_counts_when_known_validators_decided_for_its_state() {
+        let state = State::genesis(genesis()).unwrap();
+        let trust = Trust::genesis(&genesis()).unwrap();
+        let account = Key::Account(key(9).account());
+        let good = proven(&state, &state, &account, &[1, 2, 4]);
+        let found: Option<Account> = good.verify(&trust, &account).unwrap();
+        assert_eq!(found.unwrap().balance, Credits::from_whole(5));
+        let nobody = Key::Account(AccountId([7; 32]));
+        let absent = proven(&state, &state, &nobody, &[1, 2, 3]);
+        assert_eq!(absent.verify::<Account>(&trust, &nobody), Ok(None));
+
+        // Another key's proof, too few votes, a stranger's vote, another network.
+        assert!(absent.verify::<Account>(&trust, &account).is_err());
+        assert!(
+            proven(&state, &state, &account, &[1, 2]).verify::<Account>(&trust, &account).is_err()
+        );
+        assert!(
+            proven(&state, &state, &account, &[1, 2, 5])
+                .verify::<Account>(&trust, &account)
+                .is_err()
+        );
+        let elsewhere = Genesis { name: "other".into(), ..genesis() };
+        let elsewhere = Trust::genesis(&elsewhere).unwrap();
+        assert!(matches!(
+            good.verify::<Account>(&elsewhere, &account),
+            Err(Error::OtherNetwork { .. })
+        ));
+        // Of another kind than the key's.
+        assert!(good.verify::<ValidatorSet>(&trust, &account).is_err());
+    }
+
+    #[test]
+    fn changes_of_the_validators_are_followed_in_order() {
+        let first = State::genesis(genesis()).unwrap();
+        let mut trust = Trust::genesis(&genesis()).unwrap();
+        let second = handed_over(&first, &[1, 2, 3, 5]);
+        let handover = Handover(proven(&first, &second, &Key::Validators, &[1, 2, 3]));
+        // By the new ones' own word it does not count.
+        let usurped = Handover(proven(&first, &second, &Key::Validators, &[2, 3, 5]));
+        assert!(trust.clone().follow(&usurped).is_err());
+        // Nor does a proof of something else.
+        let other = Handover(proven(&first, &second, &Key::Treasury, &[1, 2, 3]));
+        assert!(trust.clone().follow(&other).is_err());
+
+        // What they decide is not known to count before the handover is.
+        let account = Key::Account(key(9).account());
+        let mut after = second.clone();
+        (after.height, after.last_validators) = (1, first.validators.clone());
+        let later = proven(&after, &after, &account, &[1, 2, 5]);
+        let unknown = later.verify::<Account>(&trust, &account);
+        assert!(matches!(unknown, Err(Error::UnknownValidators { height: 2, .. })));
+        trust.follow(&handover).unwrap();
+        assert_eq!((trust.height(), trust.validators()), (1, &second.validators));
+        assert!(later.verify::<Account>(&trust, &account).unwrap().is_some());
+        assert_eq!(trust.follow(&handover), Err(Error::NotAfter { known: 1, found: 1 }));
+        // The first ones are out of office, whatever they sign now; what they decided then counts.
+        let mut usurped = second;
+        (usurped.height, usurped.last_validators) = (1, first.validators.clone());
+        usurped.validators = first.validators.clone();
+        usurped.rebuild_tree().unwrap();
+        let late = proven(&usurped, &usurped, &account, &[1, 2, 3, 4]);
+        let refused = late.verify::<Account>(&trust, &account);
+        assert!(matches!(refused, Err(Error::NotInOffice { height: 2, .. })), "{refused:?}");
+        let early = proven(&first, &first, &account, &[1, 2, 3]);
+        assert!(early.verify::<Account>(&trust, &account).is_ok());
     }
 }

@@ -100,7 +100,7 @@ pub enum Rejected {
     #[error("the mempool is full: try again")]
     Busy,
     #[error(
-        "no block took it in time: more than a third of the coordinators are away, or blocks are full; one may still take it: look before you send it again"
+        "no block took it in time: a third of the coordinators or more are away, or blocks are full; one may still take it: look before you send it again"
     )]
     Undecided,
 }

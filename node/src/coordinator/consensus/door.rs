@@ -28,10 +28,12 @@ const ROUNDS_AHEAD: u32 = 10;
 const HELD_PER_SENDER: usize = 64;
 /// Bodies of one sender that no accepted proposal has named yet.
 const BODIES_PER_SENDER: usize = 2;
-/// Between two answers to the same question of one sender.
+/// Between two answers to the same short question of one sender.
 const ANSWER_EVERY_MS: u64 = 100;
-/// Between two requests for decided blocks.
-const WANT_EVERY_MS: u64 = 500;
+/// Between two requests for decided blocks, and between two answers to one.
+const WANT_EVERY_MS: u64 = 250;
+/// While no height is in progress, votes of whatever round may wake us.
+pub(super) const ANY_ROUND: Round = Round::new(u32::MAX);
 
 /// What another one may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +41,8 @@ pub(super) enum Question {
     Status,
     Block,
     Decided,
+    /// Ours, of who says that it is ahead.
+    Want,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +51,6 @@ pub(super) struct Door {
     held: BTreeMap<NodeId, VecDeque<Message>>,
     bodies: BTreeMap<NodeId, VecDeque<Box<Block>>>,
     asked: BTreeMap<(NodeId, Question), Timestamp>,
-    wanted: Option<Timestamp>,
     /// When a body that is ahead of our clock may be looked at again.
     early: Option<Timestamp>,
 }
@@ -91,7 +94,7 @@ impl Door {
     /// Whether a validator is at `height`, by a message that was kept.
     pub(super) fn wakes(&self, io: &Io, height: u64) -> bool {
         let messages = self.held.values().flatten().filter(|m| height_of(m) == height);
-        messages.into_iter().any(|m| check(io, Round::ZERO, m).is_ok() && is_signed(io, m))
+        messages.into_iter().any(|m| check(io, ANY_ROUND, m).is_ok() && is_signed(io, m))
     }
 
     pub(super) fn put_body(&mut self, from: NodeId, block: Box<Block>) {
@@ -128,20 +131,19 @@ impl Door {
     /// Whether `from` gets an answer to this question now.
     pub(super) fn may_ask(&mut self, now: Timestamp, from: NodeId, question: Question) -> bool {
         let last = self.asked.get(&(from, question));
-        if last.is_some_and(|last| now.since_ms(*last) < ANSWER_EVERY_MS) {
+        let every_ms = match question {
+            Question::Status | Question::Block => ANSWER_EVERY_MS,
+            Question::Decided | Question::Want => WANT_EVERY_MS,
+        };
+        if last.is_some_and(|last| now.since_ms(*last) < every_ms) {
             return false;
         }
         self.asked.insert((from, question), now);
         true
     }
 
-    /// Whether to ask for decided blocks now.
-    pub(super) fn may_want(&mut self, now: Timestamp) -> bool {
-        if self.wanted.is_some_and(|last| now.since_ms(last) < WANT_EVERY_MS) {
-            return false;
-        }
-        self.wanted = Some(now);
-        true
+    pub(super) fn forget_early(&mut self) {
+        self.early = None;
     }
 
     /// Forgets who is no validator any more.

@@ -12,8 +12,9 @@ use super::{
     log::{Entry, polka_of},
 };
 use crate::coordinator::{
+    engine::Submission,
     engine::{Decided, Fatal, Output},
-    mempool::Mempool,
+    mempool::{Mempool, Room},
 };
 use arc_malachitebft_core_consensus::{
     ConsensusMsg, Effect, Input, LivenessMsg, MisbehaviorEvidence, Resumable, Resume,
@@ -26,7 +27,9 @@ use arc_malachitebft_core_types::{
 use archipelag_protocol::{
     consensus::{self, Message, NewRound, RoundVote, Why},
     id::{AccountId, BlockHash, NetworkId, NodeId, Signature, TxId},
-    ledger::{Block, Certificate, State, TransactionReceipt, Vote, vote::Step},
+    ledger::{
+        Block, Certificate, Rejected, State, TransactionReceipt, Vote, transaction, vote::Step,
+    },
     query::CertifiedBlock,
     sign::SecretKey,
     time::Timestamp,
@@ -35,6 +38,9 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
+
+/// What is told again of waiting transactions.
+const REPEATED: Room = Room { transactions: 64, size_bytes: 24 << 10 };
 
 /// A block of the height in progress, checked.
 #[derive(Debug)]
@@ -54,6 +60,10 @@ impl Candidate {
         logged: bool,
     ) -> Self {
         Self { block, leads_to, logged }
+    }
+
+    pub(super) fn forget_logged(&mut self) {
+        self.logged = false;
     }
 }
 
@@ -98,6 +108,8 @@ pub(super) struct Io {
     pub(super) candidates: BTreeMap<BlockHash, Candidate>,
     /// Accepted proposals by their block.
     pub(super) proposed: BTreeMap<BlockHash, Proposed>,
+    /// The round of the height in progress.
+    pub(super) round: u32,
     /// The round for which the library wants a value from us.
     pub(super) value_due: Option<Round>,
     /// The fence: nothing is signed twice.
@@ -125,16 +137,32 @@ impl Io {
         self.state.validators.len() == 1
     }
 
-    pub(super) fn send(&mut self, to: NodeId, message: &Message) -> Result<(), Fatal> {
-        self.outputs.push(Output::Send { to, message: consensus::encode(message)? });
-        Ok(())
+    /// Takes a transaction in. With others, what the state does not allow must be refused before
+    /// anybody else has it: once it was passed on, another's block may take it after all.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub(super) fn admit(&mut self, submission: Submission) -> Result<(), Rejected> {
+        let (transaction, nonce) = (&submission.transaction, submission.transaction.value.nonce);
+        let account = self.state.accounts.get(&transaction.signer);
+        if !self.alone() && account.is_some_and(|account| account.nonce == nonce) {
+            State::clone(&self.state).execute(transaction, submission.id)?;
+        }
+        self.mempool.add(self.now, &self.state, submission)
     }
 
-    pub(super) fn broadcast(&mut self, message: &Message) -> Result<(), Fatal> {
-        if !self.alone() {
-            self.outputs.push(Output::Broadcast { message: consensus::encode(message)? });
+    pub(super) fn send(&mut self, to: NodeId, message: &Message) {
+        if let Some(message) = encoded(message) {
+            self.outputs.push(Output::Send { to, message });
         }
-        Ok(())
+    }
+
+    pub(super) fn broadcast(&mut self, message: &Message) {
+        if !self.alone()
+            && let Some(message) = encoded(message)
+        {
+            self.outputs.push(Output::Broadcast { message });
+        }
     }
 
     fn log(&mut self, height: u64, entry: Entry) {
@@ -155,7 +183,10 @@ impl Io {
                 self.schedule(timeout);
                 then.resume_with(())
             }
-            Effect::StartRound(_, _, _, _, then) => then.resume_with(()),
+            Effect::StartRound(_, round, _, _, then) => {
+                self.round = round_of(round);
+                then.resume_with(())
+            }
             Effect::GetValue(_, round, _, then) => {
                 self.value_due = Some(round);
                 then.resume_with(())
@@ -192,7 +223,7 @@ impl Io {
     fn message(&mut self, effect: Effect<Context>) -> Result<Resume<Context>, Stop> {
         Ok(match effect {
             Effect::PublishConsensusMsg(message, then) => {
-                self.publish(&message)?;
+                self.publish(&message);
                 then.resume_with(())
             }
             Effect::PublishLivenessMsg(message, then) => {
@@ -201,20 +232,23 @@ impl Io {
                     LivenessMsg::PolkaCertificate(polka) => Message::Polka(polka_of(&polka)),
                     LivenessMsg::SkipRoundCertificate(new) => Message::NewRound(new_round_of(&new)),
                 };
-                self.broadcast(&message)?;
+                self.broadcast(&message);
                 then.resume_with(())
             }
             Effect::RepublishVote(vote, then) => {
-                self.broadcast(&Message::Vote(signed_vote_of(&vote)))?;
-                self.repeat_proposal()?;
+                self.broadcast(&Message::Vote(signed_vote_of(&vote)));
+                if step_of(vote.kind) == Step::Prevote {
+                    self.repeat_proposal();
+                    self.repeat_transactions()?;
+                }
                 then.resume_with(())
             }
             Effect::RepublishRoundCertificate(new, then) => {
-                self.broadcast(&Message::NewRound(new_round_of(&new)))?;
+                self.broadcast(&Message::NewRound(new_round_of(&new)));
                 then.resume_with(())
             }
             Effect::RestreamProposal(_, _, _, _, block, then) => {
-                self.broadcast_body(block)?;
+                self.broadcast_body(block);
                 then.resume_with(())
             }
             Effect::VerifySignature(message, _, then) => {
@@ -240,7 +274,7 @@ impl Io {
         self.timers.push((due, timeout));
     }
 
-    fn publish(&mut self, message: &SignedConsensusMsg<Context>) -> Result<(), Fatal> {
+    fn publish(&mut self, message: &SignedConsensusMsg<Context>) {
         match message {
             SignedConsensusMsg::Vote(vote) => self.broadcast(&Message::Vote(signed_vote_of(vote))),
             SignedConsensusMsg::Proposal(proposal) => {
@@ -249,36 +283,38 @@ impl Io {
         }
     }
 
-    pub(super) fn broadcast_body(&mut self, block: BlockHash) -> Result<(), Fatal> {
-        match self.candidates.get(&block) {
-            Some(candidate) => {
-                let message = Message::Block(candidate.block.clone());
-                self.broadcast(&message)
-            }
-            None => Ok(()),
+    pub(super) fn broadcast_body(&mut self, block: BlockHash) {
+        if let Some(candidate) = self.candidates.get(&block) {
+            let message = Message::Block(candidate.block.clone());
+            self.broadcast(&message);
         }
     }
 
     /// The library repeats votes; a proposal that was lost is for us to repeat.
-    fn repeat_proposal(&mut self) -> Result<(), Fatal> {
-        let Some(((round, _), signed)) =
-            self.signed.iter().rev().find(|((_, step), _)| step.is_none())
+    fn repeat_proposal(&mut self) {
+        let Some(Signed { block: Some(block), valid_round, signature, .. }) =
+            self.signed.get(&(self.round, None)).cloned()
         else {
-            return Ok(());
+            return;
         };
-        let Signed { block: Some(block), valid_round, signature, .. } = signed.clone() else {
-            return Ok(());
-        };
-        let value = archipelag_protocol::ledger::Proposal {
-            height: self.height(),
-            round: *round,
-            block,
-            valid_round,
-        };
+        let (height, round) = (self.height(), self.round);
+        let value = archipelag_protocol::ledger::Proposal { height, round, block, valid_round };
         let signer = self.me();
         let proposal = archipelag_protocol::sign::Signed { value, signer, signature };
-        self.broadcast(&Message::Proposal(proposal))?;
-        self.broadcast_body(block)
+        // Who lacks the body asks for it.
+        self.broadcast(&Message::Proposal(proposal));
+    }
+
+    /// Tells the others again what waits here: whoever proposes may have missed it.
+    fn repeat_transactions(&mut self) -> Result<(), Fatal> {
+        let batch = self.mempool.select(&self.state, REPEATED);
+        let bytes = batch.iter().map(|s| transaction::to_bytes(&s.transaction));
+        let list: Vec<_> =
+            bytes.map(|b| b.map(serde_bytes::ByteBuf::from)).collect::<Result<_, _>>()?;
+        if !list.is_empty() {
+            self.broadcast(&Message::Transactions(list));
+        }
+        Ok(())
     }
 
     fn sign_vote(&mut self, vote: CoreVote) -> Result<SignedMessage<Context, CoreVote>, Stop> {
@@ -334,7 +370,7 @@ impl Io {
             }
             _ => return,
         };
-        self.signed.insert(act, signed);
+        self.signed.entry(act).or_insert(signed);
     }
 
     /// Logs what the library wants logged. What is fed again from the log is there already, but what
@@ -511,6 +547,13 @@ impl Io {
         }
         verify_votes(self.network, votes).map_err(|_| CertificateError::VerificationError(None))
     }
+}
+
+/// A message's bytes. One that has none is not sent: what others made us say must not stop us.
+fn encoded(message: &Message) -> Option<Vec<u8>> {
+    consensus::encode(message)
+        .inspect_err(|error| tracing::error!(%error, "coordinator.unsendable"))
+        .ok()
 }
 
 pub(super) fn new_round_of(new: &RoundCertificate<Context>) -> NewRound {

@@ -29,9 +29,10 @@ use arc_malachitebft_core_types::{
     VoteExtensionPolicy,
 };
 use archipelag_protocol::{
-    consensus::{self, MAX_BLOCKS, Message},
+    consensus::{self, Message},
     id::{BlockHash, NodeId, TxId},
-    ledger::{Block, Certificate, State, block, transaction},
+    ledger::{Block, Certificate, State, transaction},
+    limits::MAX_BLOCK_BYTES,
     query::CertifiedBlock,
     sign::SecretKey,
     time::Timestamp,
@@ -43,9 +44,8 @@ use log::Entry;
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-/// A block has to fit into one answer of the query protocol
-/// (`archipelag_protocol::limits::MAX_QUERY_BYTES`), with room for its header and certificate.
-const ROOM: Room = Room { transactions: 2_048, size_bytes: 768 << 10 };
+/// What a block of ours takes.
+const ROOM: Room = Room { transactions: 2_048, size_bytes: MAX_BLOCK_BYTES };
 /// How far a block's time may be ahead of our clock before we believe in it.
 const CLOCK_DRIFT_MS: u64 = 2_000;
 
@@ -125,6 +125,7 @@ impl Consensus {
             outputs: Vec::new(),
             candidates: BTreeMap::new(),
             proposed: BTreeMap::new(),
+            round: 0,
             value_due: None,
             signed: BTreeMap::new(),
             replaying: false,
@@ -154,17 +155,22 @@ impl Consensus {
     /// Feeds the library one input. When it asks for a second signature where one was given, the rest
     /// of the height is followed without signing.
     fn feed(&mut self, input: CoreInput<Context>) -> Result<(), Fatal> {
-        let before = self.io.outputs.len();
+        let (before, height) = (self.io.outputs.len(), self.io.height());
         match self.process(input) {
             Ok(()) => Ok(()),
             Err(Stop::Fatal(fatal)) => Err(fatal),
             Err(Stop::SignedOtherwise) => {
-                self.io.outputs.truncate(before);
-                tracing::warn!(height = self.io.height(), "coordinator.abstains");
+                if self.io.height() == height {
+                    self.io.outputs.truncate(before);
+                    // What was to be logged may have been among them; twice does no harm.
+                    self.io.candidates.values_mut().for_each(Candidate::forget_logged);
+                }
+                tracing::warn!(height, "coordinator.abstains");
                 self.recovered.clear();
                 self.io.inputs.clear();
-                let (me, height) = (Address(self.io.me()), self.io.height());
-                self.core = new_core(me, height, self.io.validators.clone(), false);
+                self.io.replaying = false;
+                let me = Address(self.io.me());
+                self.core = new_core(me, self.io.height(), self.io.validators.clone(), false);
                 self.begin()
             }
         }
@@ -180,7 +186,10 @@ impl Consensus {
                 Err(stop) => return Err(stop),
             }
         );
-        done.map_err(|error| Fatal::Core(error.to_string()).into())
+        done.map_err(|error| match error {
+            CoreError::ReplayDivergence(..) => Stop::SignedOtherwise,
+            error => Fatal::Core(error.to_string()).into(),
+        })
     }
 
     /// Feeds what waits and starts what is due, until nothing is left to do.
@@ -306,7 +315,7 @@ impl Consensus {
         let Some((hash, candidate)) = built else { return Ok(false) };
         self.io.value_due = None;
         self.io.candidates.insert(hash, candidate);
-        self.io.broadcast_body(hash)?;
+        self.io.broadcast_body(hash);
         let (height, value) = (Height(self.io.height()), Value(hash));
         self.feed(CoreInput::Propose(LocallyProposedValue { height, round, value }))?;
         Ok(true)
@@ -346,6 +355,7 @@ impl Consensus {
         let io = &self.io;
         let missing = |block: &&BlockHash| !io.candidates.contains_key(*block);
         let wanted: Vec<_> = io.proposed.keys().filter(missing).copied().collect();
+        self.door.forget_early();
         for hash in wanted {
             let Some(body) = self.door.body(self.io.now, hash) else { continue };
             self.keep(body, false)?;
@@ -360,9 +370,7 @@ impl Consensus {
         let hash = block.header.hash()?;
         let leads_to = match self.io.state.apply_listing(&block) {
             Ok((state, ids)) => Some((Arc::new(state), ids)),
-            Err(error @ block::Error::NotConserved { .. }) => {
-                return Err(error.into());
-            }
+            Err(error) if error.is_ours() => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, block = %hash.short(), "coordinator.bad_block");
                 None
@@ -390,8 +398,8 @@ impl Consensus {
         self.feed(CoreInput::ProposedValue(value, ValueOrigin::Consensus))
     }
 
-    /// Takes decided blocks of another coordinator, as far as they follow. Gives whether all did.
-    fn catch_up(&mut self, blocks: Vec<CertifiedBlock>) -> Result<bool, Fatal> {
+    /// Takes decided blocks of another coordinator, as far as they follow.
+    fn catch_up(&mut self, blocks: Vec<CertifiedBlock>) -> Result<(), Fatal> {
         for certified in blocks {
             let (state, height) = (&self.io.state, certified.block.header.height);
             if height <= state.height {
@@ -410,16 +418,14 @@ impl Consensus {
                     self.io.timers.clear();
                     self.io.adopt(certified, Arc::new(state), ids);
                 }
-                Err(error @ block::Error::NotConserved { .. }) => {
-                    return Err(error.into());
-                }
+                Err(error) if error.is_ours() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(%error, "coordinator.bad_blocks");
-                    return Ok(false);
+                    return Ok(());
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn peer(&mut self, from: NodeId, bytes: &[u8]) -> Result<(), Fatal> {
@@ -438,7 +444,10 @@ impl Consensus {
     /// Takes a message of another validator's node.
     fn take(&mut self, from: NodeId, message: Message) -> Result<(), Fatal> {
         match message {
-            Message::Status { height } => self.on_status(from, height),
+            Message::Status { height } => {
+                self.on_status(from, height);
+                Ok(())
+            }
             Message::Transactions(list) => {
                 self.take_transactions(&list);
                 Ok(())
@@ -450,26 +459,33 @@ impl Consensus {
                 Ok(())
             }
             Message::Decided(blocks) => {
-                let more = blocks.len() == MAX_BLOCKS;
-                if self.catch_up(blocks)? && more {
-                    let from_height = self.io.height();
-                    self.io.send(from, &Message::WantDecided { from: from_height })?;
+                let before = self.io.state.height;
+                self.catch_up(blocks)?;
+                let first = self.io.height();
+                if first > before + 1 {
+                    // There may be more than went into one message.
+                    self.io.send(from, &Message::WantDecided { from: first });
                 }
                 Ok(())
             }
             Message::WantBlock { height, block } => {
                 if height != self.io.height() {
-                    return self.on_status(from, height.saturating_sub(1));
+                    self.on_status(from, height.saturating_sub(1));
+                    return Ok(());
                 }
                 if let Some(candidate) = self.io.candidates.get(&block)
+                    && candidate.leads_to.is_some()
                     && self.door.may_ask(self.io.now, from, door::Question::Block)
                 {
                     let message = Message::Block(candidate.block.clone());
-                    self.io.send(from, &message)?;
+                    self.io.send(from, &message);
                 }
                 Ok(())
             }
-            about => self.take_about(from, about),
+            about => {
+                self.take_about(from, about);
+                Ok(())
+            }
         }
     }
 
@@ -486,23 +502,29 @@ impl Consensus {
     }
 
     /// Takes a message about the height in progress, or keeps it until that one is.
-    fn take_about(&mut self, from: NodeId, message: Message) -> Result<(), Fatal> {
+    fn take_about(&mut self, from: NodeId, message: Message) {
         let (height, current) = (door::height_of(&message), self.io.height());
         if height < current {
-            return self.on_status(from, height.saturating_sub(1));
+            self.on_status(from, height.saturating_sub(1));
+            return;
         }
         if height > current {
-            self.on_status(from, height - 1)?;
+            self.on_status(from, height - 1);
             self.door.hold(current, from, message);
-            return Ok(());
+            return;
         }
         if let Message::Block(block) = message {
-            self.door.put_body(from, block);
-            return Ok(());
+            // With the right header and another body it would pass for a bad block.
+            match block.check_body() {
+                Ok(()) => self.door.put_body(from, block),
+                Err(error) => tracing::debug!(node = %from.short(), %error, "coordinator.bad_body"),
+            }
+            return;
         }
-        if let Err(reason) = door::check(&self.io, self.core.round(), &message) {
+        let round = if self.io.running { self.core.round() } else { door::ANY_ROUND };
+        if let Err(reason) = door::check(&self.io, round, &message) {
             tracing::debug!(node = %from.short(), reason, "coordinator.refused_message");
-            return Ok(());
+            return;
         }
         if !self.io.running {
             // Whoever wakes us must be one who may.
@@ -510,28 +532,26 @@ impl Consensus {
                 self.door.hold(current, from, message);
                 self.wanted = true;
             }
-            return Ok(());
+            return;
         }
         if let Message::Proposal(proposal) = &message {
             let block = proposal.value.block;
             if !self.io.candidates.contains_key(&block) && !self.door.has_body(block) {
-                self.io.send(from, &Message::WantBlock { height, block })?;
+                self.io.send(from, &Message::WantBlock { height, block });
             }
         }
         self.io.inputs.extend(door::input(message));
-        Ok(())
     }
 
     /// Another one's last block has this height: helps who is behind, or asks who is ahead.
-    fn on_status(&mut self, from: NodeId, theirs: u64) -> Result<(), Fatal> {
+    fn on_status(&mut self, from: NodeId, theirs: u64) {
         let ours = self.io.state.height;
         if theirs < ours && self.door.may_ask(self.io.now, from, door::Question::Status) {
-            self.io.send(from, &Message::Status { height: ours })?;
+            self.io.send(from, &Message::Status { height: ours });
         }
-        if theirs > ours && self.door.may_want(self.io.now) {
-            self.io.send(from, &Message::WantDecided { from: ours + 1 })?;
+        if theirs > ours && self.door.may_ask(self.io.now, from, door::Question::Want) {
+            self.io.send(from, &Message::WantDecided { from: ours + 1 });
         }
-        Ok(())
     }
 
     fn fire(&mut self) -> Result<(), Fatal> {
@@ -549,7 +569,7 @@ impl Consensus {
             let (_, timeout) = self.io.timers.swap_remove(index);
             if self.io.running {
                 self.io.inputs.push_back(CoreInput::TimeoutElapsed(timeout));
-                self.ask_again()?;
+                self.ask_again();
             }
             self.drain()?;
         }
@@ -557,7 +577,7 @@ impl Consensus {
     }
 
     /// Asks for the blocks of accepted proposals that are still missing.
-    fn ask_again(&mut self) -> Result<(), Fatal> {
+    fn ask_again(&mut self) {
         let height = self.io.height();
         let missing: Vec<_> = self
             .io
@@ -567,9 +587,8 @@ impl Consensus {
             .copied()
             .collect();
         for block in missing {
-            self.io.broadcast(&Message::WantBlock { height, block })?;
+            self.io.broadcast(&Message::WantBlock { height, block });
         }
-        Ok(())
     }
 
     fn outputs(&mut self) -> Vec<Output> {
@@ -611,12 +630,12 @@ impl Engine for Consensus {
             Input::Transaction(submission) => {
                 let id = submission.id;
                 let transaction = submission.transaction.clone();
-                match self.io.mempool.add(now, &self.io.state, submission) {
+                match self.io.admit(submission) {
                     Ok(()) if self.io.alone() => {}
                     Ok(()) => {
                         let bytes = transaction::to_bytes(&transaction)?;
                         let list = vec![serde_bytes::ByteBuf::from(bytes)];
-                        self.io.broadcast(&Message::Transactions(list))?;
+                        self.io.broadcast(&Message::Transactions(list));
                     }
                     Err(reason) => {
                         self.io.outputs.push(Output::Refused { transaction: id, reason });
@@ -638,7 +657,7 @@ impl Engine for Consensus {
         }
         if self.io.now >= self.announce {
             self.announce = self.io.now.after_ms(ANNOUNCE_EVERY_MS);
-            self.io.broadcast(&Message::Status { height: self.io.state.height })?;
+            self.io.broadcast(&Message::Status { height: self.io.state.height });
         }
         self.fire()?;
         self.prepare()?;
@@ -651,12 +670,14 @@ impl Engine for Consensus {
             true => self.io.value_due.is_some(),
             false => self.decides(),
         };
-        if (waits && self.io.mempool.is_ready()) || (self.wanted && !self.io.running) {
+        let begins = self.wanted && !self.io.running && self.decides();
+        if (waits && self.io.mempool.is_ready()) || begins {
             return Some(Timestamp(0));
         }
         let timer = self.io.timers.iter().map(|(due, _)| *due).min();
         let announce = (!self.io.alone()).then_some(self.announce);
-        let due = [timer, announce, self.io.mempool.expiry(), self.door.retry()];
+        let early = self.door.retry().filter(|_| self.io.running);
+        let due = [timer, announce, self.io.mempool.expiry(), early];
         due.into_iter().flatten().min()
     }
 

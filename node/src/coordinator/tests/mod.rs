@@ -467,7 +467,7 @@ fn messages_of_peers_reach_the_engine_and_its_answers_go_out() {
         outputs: Default::default(),
     };
     let from = NodeId([3; 32]);
-    let say = |text: &str| Command::Peer { from, message: text.into() };
+    let say = |text: &str| Command::Peer { from, message: text.into(), place: None };
     core.step(vec![say("a"), say("b")]).unwrap();
     let sent: Vec<_> = std::iter::from_fn(|| sent.try_recv().ok()).collect();
     let of = |to, text: &str| super::Outgoing { to, message: text.into() };

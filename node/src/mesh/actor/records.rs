@@ -58,7 +58,7 @@ impl Actor {
                     .and_then(|known| {
                         codec::decode::<Entry>("catalog entry", MAX_ENTRY_BYTES, &known.value).ok()
                     })
-                    .is_none_or(|known| known.record.height <= entry.record.height);
+                    .is_none_or(|known| entry.supersedes(&known));
                 if newer && kad::store::RecordStore::put(store, record).is_ok() {
                     self.shared.metrics.records_accepted.inc();
                 }
@@ -72,7 +72,7 @@ impl Actor {
         }
     }
 
-    /// A record counts only under its own key and with its signatures.
+    /// A record counts only under its own key, signed by its publisher and proven.
     fn check_record(&self, key: &[u8], value: &[u8]) -> Result<Entry, String> {
         let payout = &self.shared.genesis.policy.payout;
         let entry =
@@ -99,7 +99,7 @@ impl Actor {
                 match (checked, self.lookups.get_mut(id)) {
                     (Ok(entry), Some(Lookup::Entry { best, .. })) => {
                         self.shared.metrics.records_accepted.inc();
-                        if best.as_ref().is_none_or(|b| b.record.height < entry.record.height) {
+                        if best.as_ref().is_none_or(|best| entry.supersedes(best)) {
                             *best = Some(entry);
                         }
                     }

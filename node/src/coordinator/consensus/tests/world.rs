@@ -12,8 +12,8 @@ use archipelag_protocol::{
     amount::Credits,
     consensus::{self, MAX_BLOCKS, Message},
     genesis::{Allocation, Genesis, Validator},
-    id::{AccountId, NodeId, TxId},
-    ledger::{Action, State, Transaction, transaction},
+    id::{AccountId, BlockHash, NodeId, TxId},
+    ledger::{Action, State, Transaction, transaction, vote::Step},
     policy::Policy,
     query::CertifiedBlock,
     sign::SecretKey,
@@ -95,6 +95,8 @@ pub(super) struct World {
     pub(super) acknowledged: BTreeSet<TxId>,
     submitted: BTreeMap<AccountId, u64>,
     pub(super) steps: u64,
+    /// What each honest validator signed, by height, round and step (none for a proposal).
+    signed: BTreeMap<(AccountId, u64, u32, Option<Step>), Option<BlockHash>>,
 }
 
 fn user(index: u8) -> SecretKey {
@@ -112,7 +114,7 @@ impl World {
             name: "test".into(),
             created: Timestamp(START),
             policy: Policy::default(),
-            accounts: (0..USERS)
+            accounts: (0..=USERS)
                 .map(|i| Allocation {
                     account: user(i).account(),
                     balance: Credits::from_whole(1_000),
@@ -149,6 +151,7 @@ impl World {
             acknowledged: BTreeSet::new(),
             submitted: BTreeMap::new(),
             steps: 0,
+            signed: BTreeMap::new(),
         };
         for index in 0..world.processes.len() {
             world.start(index);
@@ -193,6 +196,15 @@ impl World {
     /// A transfer, brought to one validator. The next one of the same account follows it.
     pub(super) fn submit(&mut self) {
         let from = user(u8::try_from(self.random.below(u64::from(USERS))).unwrap());
+        self.submit_of(&from);
+    }
+
+    /// A transfer of an account that sent nothing before.
+    pub(super) fn submit_fresh(&mut self) -> TxId {
+        self.submit_of(&user(USERS))
+    }
+
+    fn submit_of(&mut self, from: &SecretKey) -> TxId {
         let nonce = *self.submitted.entry(from.account()).and_modify(|n| *n += 1).or_insert(0);
         let to = user(u8::try_from(self.random.below(u64::from(USERS))).unwrap()).account();
         let amount = Credits::from_micro(1 + self.random.below(1_000));
@@ -210,6 +222,7 @@ impl World {
                 self.step(index, |engine, now| engine.on(now, Input::Transaction(submission)));
             }
         }
+        id
     }
 
     fn clock(&self, index: usize) -> Timestamp {
@@ -305,8 +318,29 @@ impl World {
         }
     }
 
+    /// No honest validator says two things, before or after a crash.
+    fn note(&mut self, message: &[u8]) {
+        let (signer, act, block) = match consensus::decode(message).unwrap() {
+            Message::Vote(vote) => {
+                let value = vote.value;
+                (vote.signer, (value.height, value.round, Some(value.step)), value.block)
+            }
+            Message::Proposal(proposal) => {
+                let value = proposal.value;
+                (proposal.signer, (value.height, value.round, None), Some(value.block))
+            }
+            _ => return,
+        };
+        let (height, round, step) = act;
+        let said = self.signed.entry((signer, height, round, step)).or_insert(block);
+        assert_eq!(*said, block, "two things at {height}/{round} {step:?}");
+    }
+
     fn send(&mut self, from: usize, to: Option<NodeId>, message: &[u8]) {
         let sender = self.processes[from].validator;
+        if !self.liars.contains(&sender) {
+            self.note(message);
+        }
         for index in 0..self.processes.len() {
             let receiver = self.processes[index].validator;
             let node = NodeId([u8::try_from(receiver).unwrap(); 32]);
