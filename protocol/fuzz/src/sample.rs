@@ -14,8 +14,8 @@ use archipelag_protocol::{
     id::{AccountId, BlockHash, CargoId, ContentId, JobId, NetworkId, NodeId, StateRoot},
     job::{Failure, Offer, Refusal, RefusalKind, Step, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, Key, Proposal, Proven, SignedTransaction, State, Transaction, Trust,
-        Vote, state::hold_of, transaction, tree::Path, vote,
+        Action, Block, Certificate, Key, Proposal, Proven, SignedTransaction, State, Transaction,
+        Trust, Vote, state::hold_of, transaction, tree::Path, vote,
     },
     manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType, SignedManifest},
     payment::{Receipt, SettledReceipt, SignedVoucher, Verdict, Voucher},
