@@ -24,7 +24,7 @@ pub(crate) enum Command {
     Show { file: PathBuf },
     /// Makes keys in --home, where there are none, and prints what `genesis new` asks for: the
     /// operator as a validator, and the account from which this home's Consumers pay.
-    #[command(after_help = "Example: archipelag-bootstrap --home ~/.archipelag genesis identity")]
+    #[command(after_help = "Example: archipelag-bootstrap --home ~/ours genesis identity")]
     Identity,
 }
 

@@ -108,6 +108,15 @@ pub(crate) async fn prepare(home: &Home, overrides: &Overrides) -> Outcome<Prepa
     if let Some(network) = config.network {
         overrides.apply(&mut config)?;
         let genesis = known_genesis(home, network)?;
+        if let Some(path) = &overrides.genesis
+            && read_genesis(path)? != genesis
+        {
+            return Err(Failed::usage(format!(
+                "--genesis {}: this home belongs to network {:?} ({network}); use another --home for another network",
+                path.display(),
+                genesis.name
+            )));
+        }
         check_join(&overrides.join, &identity, network).await?;
         return Ok(Prepared { config, identity, genesis, network });
     }
@@ -284,6 +293,18 @@ mod tests {
         assert_eq!((again.network, &again.genesis), (first.network, &first.genesis));
         assert_eq!(again.config, first.config, "what was given the first time is kept");
         assert!(!again.config.island.enabled);
+        // Its own document is no other network; another one is.
+        let mut other = first.genesis;
+        for (name, is_own) in [(other.name.clone(), true), ("other".into(), false)] {
+            other.name = name;
+            let file = home.path().join("given.cbor");
+            std::fs::write(&file, other.to_bytes().unwrap()).unwrap();
+            let given = Overrides { genesis: Some(file), ..Overrides::default() };
+            match prepare(&home, &given).await {
+                Ok(_) => assert!(is_own, "another network's document was ignored"),
+                Err(error) => assert!(!is_own && error.message.contains("another --home")),
+            }
+        }
     }
 
     #[tokio::test]

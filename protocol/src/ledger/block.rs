@@ -1,7 +1,7 @@
 //! Blocks: what coordinators agree on, one after another.
 
 use super::{
-    transaction::SignedTransaction,
+    transaction::{SignedTransaction, check_batch, measure},
     tree::Damaged,
     validators::ValidatorSet,
     vote::{self, Certificate},
@@ -9,6 +9,7 @@ use super::{
 use crate::{
     codec,
     id::{AccountId, BlockHash, ContentId, NetworkId, StateRoot, TxId, ValidatorsId},
+    limits::MAX_BLOCK_BYTES,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -104,24 +105,35 @@ pub enum Error {
 }
 
 impl Block {
-    /// Checks that the block is what its header says, apart from the state that it leads to. One that
-    /// is not says nothing about a block with the same header.
+    /// Checks that the block is what its header says and within its limits, apart from the state that
+    /// it leads to. One that is not says nothing about a block with the same header. Gives the ids of
+    /// its transactions.
     ///
     /// # Errors
-    /// What is not as the header says.
-    pub fn check_body(&self) -> Result<(), Error> {
-        let refuse = |field, reason: &str| {
-            Err(Error::Field { height: self.header.height, field, reason: reason.into() })
-        };
+    /// What is not as the header says, or too much.
+    pub fn check_body(&self) -> Result<Vec<TxId>, Error> {
+        let height = self.header.height;
+        let refuse = |field, reason| Err(Error::Field { height, field, reason });
         if self.header.last != self.last.as_ref().map(Certificate::id).transpose()? {
-            return refuse("last", "it has another hash");
+            return refuse("last", "it has another hash".into());
         }
-        let ids = self.transactions.iter().map(super::transaction::id);
-        let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
-        if self.header.transactions != transactions_root(&ids) {
-            return refuse("transactions", "they have another root");
+        let (mut ids, mut bytes) = (Vec::with_capacity(self.transactions.len()), 0_usize);
+        for (index, transaction) in self.transactions.iter().enumerate() {
+            let bad = |reason: String| Error::Transaction { height, index, reason };
+            check_batch(&transaction.value.action).map_err(|e| bad(e.to_string()))?;
+            let (id, size) = measure(transaction).map_err(|e| bad(e.to_string()))?;
+            ids.push(id);
+            bytes = bytes.saturating_add(size);
         }
-        Ok(())
+        if bytes > MAX_BLOCK_BYTES {
+            let reason = format!("{bytes} bytes, the limit is {MAX_BLOCK_BYTES}");
+            return refuse("transactions", reason);
+        }
+        let root = transactions_root(&ids);
+        if self.header.transactions != root {
+            return refuse("transactions", format!("their root is {root}"));
+        }
+        Ok(ids)
     }
 }
 

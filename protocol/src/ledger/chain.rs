@@ -4,15 +4,13 @@ use super::{
     Block, Certificate, Header, SignedTransaction, State, TransactionReceipt,
     block::{Error, transactions_root},
     signatures,
-    transaction::{check_batch, to_bytes},
+    transaction::measure,
 };
 use crate::{
-    codec,
     id::{AccountId, StateRoot, TxId},
     limits::MAX_BLOCK_BYTES,
     time::Timestamp,
 };
-use sha2::{Digest, Sha256};
 
 impl State {
     /// Builds the next block from `candidates`, in their order, which must have passed
@@ -173,41 +171,10 @@ impl State {
             return Err(field(height, "validators", format!("they are {validators}")));
         }
         self.check_proposer(header.proposer)?;
-        if header.last != block.last.as_ref().map(Certificate::id).transpose()? {
-            return Err(field(height, "last", "it has another hash".into()));
-        }
+        let ids = block.check_body()?;
         self.check_last(block.last.as_ref())?;
-        let (mut ids, mut bytes) = (Vec::with_capacity(block.transactions.len()), 0_usize);
-        for (index, transaction) in block.transactions.iter().enumerate() {
-            check_batch(&transaction.value.action).map_err(|e| Error::Transaction {
-                height,
-                index,
-                reason: e.to_string(),
-            })?;
-            let (id, size) = measure(transaction).map_err(|e| Error::Transaction {
-                height,
-                index,
-                reason: e.to_string(),
-            })?;
-            ids.push(id);
-            bytes = bytes.saturating_add(size);
-        }
-        if bytes > MAX_BLOCK_BYTES {
-            let reason = format!("{bytes} bytes, the limit is {MAX_BLOCK_BYTES}");
-            return Err(field(height, "transactions", reason));
-        }
-        let root = transactions_root(&ids);
-        if header.transactions != root {
-            return Err(field(height, "transactions", format!("their root is {root}")));
-        }
         Ok(ids)
     }
-}
-
-/// The id and size in bytes of a transaction, from one encoding.
-fn measure(transaction: &SignedTransaction) -> Result<(TxId, usize), codec::Error> {
-    let bytes = to_bytes(transaction)?;
-    Ok((TxId(Sha256::digest(&bytes).into()), bytes.len()))
 }
 
 fn field(height: u64, field: &'static str, reason: String) -> Error {

@@ -131,7 +131,13 @@ pub struct Receipt {
 /// # Errors
 /// When it has no canonical encoding or is longer than [`MAX_TRANSACTION_BYTES`].
 pub fn id(transaction: &SignedTransaction) -> Result<TxId, codec::Error> {
-    Ok(TxId(Sha256::digest(to_bytes(transaction)?).into()))
+    measure(transaction).map(|(id, _)| id)
+}
+
+/// The id and size in bytes of a transaction, from one encoding.
+pub(super) fn measure(transaction: &SignedTransaction) -> Result<(TxId, usize), codec::Error> {
+    let bytes = to_bytes(transaction)?;
+    Ok((TxId(Sha256::digest(&bytes).into()), bytes.len()))
 }
 
 /// # Errors

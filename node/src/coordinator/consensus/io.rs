@@ -6,8 +6,8 @@
 use super::{
     Stop, TIMEOUTS,
     context::{
-        Address, Context, CoreProposal, CoreVote, Validators, block_of, kind_of, proposal_of,
-        round_of, signed_proposal_of, signed_vote_of, step_of, value_of, verify_votes, vote_of,
+        Address, Context, CoreProposal, CoreVote, Height, Validators, block_of, kind_of,
+        proposal_of, round_of, signed_proposal_of, signed_vote_of, step_of, value_of, vote_of,
     },
     log::{Entry, polka_of},
 };
@@ -17,19 +17,15 @@ use crate::coordinator::{
     mempool::{Mempool, Room},
 };
 use arc_malachitebft_core_consensus::{
-    ConsensusMsg, Effect, Input, LivenessMsg, MisbehaviorEvidence, Resumable, Resume,
-    SignedConsensusMsg,
+    Effect, Input, LivenessMsg, MisbehaviorEvidence, Resumable, Resume, SignedConsensusMsg,
 };
 use arc_malachitebft_core_types::{
-    CertificateError, CommitCertificate, NilOrVal, PolkaCertificate, Round, RoundCertificate,
-    RoundCertificateType, SignedMessage, Timeout,
+    CommitCertificate, Round, RoundCertificate, RoundCertificateType, SignedMessage, Timeout,
 };
 use archipelag_protocol::{
     consensus::{self, Message, NewRound, RoundVote, Why},
     id::{AccountId, BlockHash, NetworkId, NodeId, Signature, TxId},
-    ledger::{
-        Block, Certificate, Rejected, State, TransactionReceipt, Vote, transaction, vote::Step,
-    },
+    ledger::{Block, Certificate, Rejected, State, TransactionReceipt, transaction, vote::Step},
     query::CertifiedBlock,
     sign::SecretKey,
     time::Timestamp,
@@ -87,9 +83,6 @@ pub(super) struct Signed {
 /// Prevotes and precommits by their step, proposals as `None`.
 pub(super) type Act = (u32, Option<Step>);
 
-/// Whether a certificate is good.
-type Verdict = Result<(), CertificateError<Context>>;
-
 #[derive(Debug)]
 pub(super) struct Io {
     pub(super) key: SecretKey,
@@ -118,11 +111,8 @@ pub(super) struct Io {
     pub(super) replaying: bool,
     /// Whether a height is in progress. While none is, the library must be fed nothing.
     pub(super) running: bool,
-    /// Proven misbehaviour that was seen and not reported yet.
-    pub(super) evidence: Vec<MisbehaviorEvidence<Context>>,
 }
 
-#[expect(clippy::result_large_err, reason = "the library's error, in its answer")]
 impl Io {
     pub(super) fn height(&self) -> u64 {
         self.state.height.saturating_add(1)
@@ -203,9 +193,7 @@ impl Io {
             }
             Effect::Finalize(_, _, evidence, then) => {
                 self.running = false;
-                if !evidence.is_empty() {
-                    self.evidence.push(evidence);
-                }
+                warn_of(&evidence);
                 then.resume_with(())
             }
             Effect::ExtendVote(..)
@@ -460,92 +448,14 @@ impl Io {
             self.outputs.push(Output::Refused { transaction, reason });
         }
     }
+}
 
-    fn is_signed(&self, message: &ConsensusMsg<Context>, signature: Signature) -> bool {
-        use archipelag_protocol::sign::verify;
-        match message {
-            ConsensusMsg::Vote(vote) => {
-                verify(self.network, vote.voter.0, &vote_of(vote), &signature).is_ok()
-            }
-            ConsensusMsg::Proposal(proposal) => {
-                let signer = proposal.proposer.0;
-                verify(self.network, signer, &proposal_of(proposal), &signature).is_ok()
-            }
-        }
-    }
-
-    fn verify_commit(&self, certificate: &CommitCertificate<Context>) -> Verdict {
-        let vote = |voter: Address| {
-            vote_of(&CoreVote {
-                height: certificate.height,
-                round: certificate.round,
-                value: NilOrVal::Val(certificate.value_id),
-                kind: kind_of(Step::Precommit),
-                voter,
-            })
-        };
-        let votes = certificate.commit_signatures.iter();
-        let votes = votes.map(|s| (s.address, vote(s.address), s.signature)).collect();
-        self.verify_quorum(votes, self.state.validators.quorum())
-    }
-
-    fn verify_polka(&self, polka: &PolkaCertificate<Context>) -> Verdict {
-        let vote = |voter: Address| {
-            vote_of(&CoreVote {
-                height: polka.height,
-                round: polka.round,
-                value: NilOrVal::Val(polka.value_id),
-                kind: kind_of(Step::Prevote),
-                voter,
-            })
-        };
-        let votes = polka.polka_signatures.iter();
-        let votes = votes.map(|s| (s.address, vote(s.address), s.signature)).collect();
-        self.verify_quorum(votes, self.state.validators.quorum())
-    }
-
-    fn verify_round(&self, new: &RoundCertificate<Context>) -> Verdict {
-        let needed = match new.cert_type {
-            RoundCertificateType::Precommit => self.state.validators.quorum(),
-            RoundCertificateType::Skip => self.state.validators.one_honest(),
-        };
-        let ended = matches!(new.cert_type, RoundCertificateType::Precommit);
-        let mut votes = Vec::with_capacity(new.round_signatures.len());
-        for signature in &new.round_signatures {
-            if ended && step_of(signature.vote_type) != Step::Precommit {
-                return Err(CertificateError::InvalidVoteType(signature.address));
-            }
-            let vote = Vote {
-                height: new.height.0,
-                round: round_of(new.round),
-                step: step_of(signature.vote_type),
-                block: block_of(&signature.value_id),
-            };
-            votes.push((signature.address, vote, signature.signature));
-        }
-        self.verify_quorum(votes, needed)
-    }
-
-    /// All of the votes are those of distinct validators, and there are enough.
-    fn verify_quorum(&self, votes: Vec<(Address, Vote, Signature)>, needed: usize) -> Verdict {
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let mut seen = std::collections::BTreeSet::new();
-        for (voter, ..) in &votes {
-            if !self.validators.contains(voter.0) {
-                return Err(CertificateError::UnknownValidator(*voter));
-            }
-            if !seen.insert(*voter) {
-                return Err(CertificateError::DuplicateVote(*voter));
-            }
-        }
-        if seen.len() < needed {
-            return Err(CertificateError::NotEnoughVotingPower {
-                signed: count(seen.len()),
-                total: count(self.state.validators.len()),
-                expected: count(needed),
-            });
-        }
-        verify_votes(self.network, votes).map_err(|_| CertificateError::VerificationError(None))
+/// Says who was seen to sign two things. Nothing is done to them yet.
+fn warn_of(evidence: &MisbehaviorEvidence<Context>) {
+    let votes = evidence.votes.iter().map(|(validator, _)| validator.0);
+    let proposals = evidence.proposals.iter().map(|(validator, _)| validator.0);
+    for validator in votes.chain(proposals) {
+        tracing::warn!(validator = %validator.short(), "coordinator.signed_two_things");
     }
 }
 
@@ -586,7 +496,7 @@ pub(super) fn core_round(new: &NewRound) -> RoundCertificate<Context> {
         )
     };
     RoundCertificate {
-        height: super::context::Height(new.height),
+        height: Height(new.height),
         round: Round::new(new.round),
         cert_type: match new.why {
             Why::RoundEnded => RoundCertificateType::Precommit,

@@ -2,46 +2,45 @@
 //! I/O (`arc-malachitebft-core-consensus`), and what it needs around it.
 //!
 //! The library decides one height at a time and forgets everything between two. Here is what feeds
-//! it and does what it asks ([`io`]), what a coordinator must not forget ([`log`]), what is checked
-//! of a message before the library sees it ([`door`]), and how one that is behind catches up. One
-//! validator alone decides at once, by the same path.
+//! it and does what it asks ([`io`]), what a coordinator must not forget ([`log`]), the blocks that it is
+//! about ([`blocks`]), what others say ([`peers`]), and what is checked of that before the library sees
+//! it ([`door`]). One validator alone decides at once, by the same path.
 //!
 //! What the library asks of its surroundings, and where it is easily misused, is in `README.md`
 //! beside this file.
 
+mod blocks;
 mod context;
 mod door;
 mod io;
 pub(crate) mod log;
+mod peers;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use super::{
-    engine::{Engine, Fatal, Input, Output, Submission},
+    engine::{Engine, Fatal, Input, Output},
     mempool::{Mempool, Room},
 };
 use arc_malachitebft_core_consensus::{
-    Error as CoreError, Input as CoreInput, LocallyProposedValue, Params, ProposedValue,
-    ReplayIndex, State as Core, process,
+    Error as CoreError, Input as CoreInput, Params, ReplayIndex, State as Core, process,
 };
 use arc_malachitebft_core_types::{
-    LinearTimeouts, Round, ThresholdParams, Timeout, Validity, ValueOrigin, ValuePayload,
-    VoteExtensionPolicy,
+    LinearTimeouts, ThresholdParams, Timeout, ValuePayload, VoteExtensionPolicy,
 };
 use archipelag_protocol::{
-    consensus::{self, Message},
-    id::{BlockHash, NodeId, TxId},
-    ledger::{Block, Certificate, State, transaction},
+    consensus::Message,
+    id::BlockHash,
+    ledger::{Certificate, State, transaction},
     limits::MAX_BLOCK_BYTES,
-    query::CertifiedBlock,
     sign::SecretKey,
     time::Timestamp,
 };
-use context::{Address, Context, Height, Validators, Value};
+use context::{Address, Context, Height, Validators};
 use door::Door;
-use io::{Candidate, Io, Proposed};
+use io::{Candidate, Io};
 use log::Entry;
-use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 /// What a block of ours takes.
@@ -130,7 +129,6 @@ impl Consensus {
             signed: BTreeMap::new(),
             replaying: false,
             running: false,
-            evidence: Vec::new(),
         };
         let core = new_core(me, io.height(), validators, true);
         let wanted = !recovered.is_empty();
@@ -280,280 +278,6 @@ impl Consensus {
         Ok(())
     }
 
-    /// Lets the next height begin when something can be put into a block. Who proposes first finds
-    /// out by making it: what is not allowed must not cause an empty one.
-    fn prepare(&mut self) -> Result<(), Fatal> {
-        if self.io.running || self.wanted || !self.io.mempool.is_ready() || !self.decides() {
-            return Ok(());
-        }
-        let first = self.io.state.turns().first() == Some(&self.io.me());
-        self.prepared = if first { self.build()? } else { None };
-        self.wanted = !first || self.prepared.is_some();
-        Ok(())
-    }
-
-    /// Gives the library the block that it waits for, unless there is nothing to put into one. From
-    /// the second round on an empty one will do, so that a height that was begun ends.
-    fn propose(&mut self) -> Result<bool, Fatal> {
-        let Some(round) = self.io.value_due else { return Ok(false) };
-        let current = self.core.round() == round && self.core.driver.step_is_propose();
-        if !current {
-            self.io.value_due = None;
-            return Ok(false);
-        }
-        let prepared = self.prepared.take();
-        let prepared = prepared.filter(|(_, c)| c.block.header.height == self.io.height());
-        let built = match prepared {
-            Some(prepared) => Some(prepared),
-            None if !self.io.mempool.is_ready() && round == Round::ZERO => None,
-            None => self.build()?,
-        };
-        let built = match built {
-            None if round > Round::ZERO => Some(self.build_of(Vec::new())?),
-            built => built,
-        };
-        let Some((hash, candidate)) = built else { return Ok(false) };
-        self.io.value_due = None;
-        self.io.candidates.insert(hash, candidate);
-        self.io.broadcast_body(hash);
-        let (height, value) = (Height(self.io.height()), Value(hash));
-        self.feed(CoreInput::Propose(LocallyProposedValue { height, round, value }))?;
-        Ok(true)
-    }
-
-    /// A block of what waits and is allowed; `None` when nothing is.
-    fn build(&mut self) -> Result<Option<(BlockHash, Candidate)>, Fatal> {
-        let batch = self.io.mempool.select(&self.io.state, ROOM);
-        let built = self.build_of(batch)?;
-        Ok(Some(built).filter(|(_, candidate)| !candidate.block.transactions.is_empty()))
-    }
-
-    fn build_of(&mut self, batch: Vec<Submission>) -> Result<(BlockHash, Candidate), Fatal> {
-        let io = &mut self.io;
-        let candidates = batch.iter().map(|s| s.transaction.clone());
-        let (proposer, last) = (io.me(), io.last.clone());
-        let (block, next, outcomes) = io.state.propose(proposer, io.now, last, candidates)?;
-        let mut ids = Vec::with_capacity(outcomes.len());
-        for (submission, receipt) in batch.iter().zip(outcomes) {
-            match receipt.outcome {
-                Ok(()) => ids.push(receipt.transaction),
-                Err(reason) => {
-                    io.mempool.refuse(&io.state, submission);
-                    let transaction = receipt.transaction;
-                    io.outputs.push(Output::Refused { transaction, reason });
-                }
-            }
-        }
-        let hash = block.header.hash()?;
-        let leads_to = Some((Arc::new(next), ids));
-        Ok((hash, Candidate::new(Box::new(block), leads_to, false)))
-    }
-
-    /// Gives the library the blocks of proposals that it accepted, as they are there. Gives whether
-    /// there was one.
-    fn check_bodies(&mut self) -> Result<bool, Fatal> {
-        let io = &self.io;
-        let missing = |block: &&BlockHash| !io.candidates.contains_key(*block);
-        let wanted: Vec<_> = io.proposed.keys().filter(missing).copied().collect();
-        self.door.forget_early();
-        for hash in wanted {
-            let Some(body) = self.door.body(self.io.now, hash) else { continue };
-            self.keep(body, false)?;
-            self.offer(hash)?;
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    /// Checks a block of the height in progress, once.
-    fn keep(&mut self, block: Box<Block>, logged: bool) -> Result<(), Fatal> {
-        let hash = block.header.hash()?;
-        let leads_to = match self.io.state.apply_listing(&block) {
-            Ok((state, ids)) => Some((Arc::new(state), ids)),
-            Err(error) if error.is_ours() => return Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%error, block = %hash.short(), "coordinator.bad_block");
-                None
-            }
-        };
-        self.io.candidates.insert(hash, Candidate::new(block, leads_to, logged));
-        Ok(())
-    }
-
-    /// Tells the library whether a proposed block is valid.
-    fn offer(&mut self, block: BlockHash) -> Result<(), Fatal> {
-        let Some(Proposed { round, valid_round, proposer }) = self.io.proposed.get(&block).copied()
-        else {
-            return Ok(());
-        };
-        let valid = self.io.candidates.get(&block).is_some_and(|c| c.leads_to.is_some());
-        let value = ProposedValue {
-            height: Height(self.io.height()),
-            round,
-            valid_round,
-            proposer,
-            value: Value(block),
-            validity: Validity::from_bool(valid),
-        };
-        self.feed(CoreInput::ProposedValue(value, ValueOrigin::Consensus))
-    }
-
-    /// Takes decided blocks of another coordinator, as far as they follow.
-    fn catch_up(&mut self, blocks: Vec<CertifiedBlock>) -> Result<(), Fatal> {
-        for certified in blocks {
-            let (state, height) = (&self.io.state, certified.block.header.height);
-            if height <= state.height {
-                continue;
-            }
-            let checked = certified
-                .block
-                .header
-                .verify(&certified.certificate, &state.validators)
-                .and_then(|()| state.apply_listing(&certified.block));
-            match checked {
-                Ok((state, ids)) => {
-                    self.recovered.clear();
-                    self.io.running = false;
-                    self.io.inputs.clear();
-                    self.io.timers.clear();
-                    self.io.adopt(certified, Arc::new(state), ids);
-                }
-                Err(error) if error.is_ours() => return Err(error.into()),
-                Err(error) => {
-                    tracing::warn!(%error, "coordinator.bad_blocks");
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn peer(&mut self, from: NodeId, bytes: &[u8]) -> Result<(), Fatal> {
-        if !self.io.state.validators.iter().any(|validator| validator.node == from) {
-            return Ok(());
-        }
-        match consensus::decode(bytes) {
-            Ok(message) => self.take(from, message),
-            Err(error) => {
-                tracing::warn!(node = %from.short(), %error, "coordinator.bad_message");
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes a message of another validator's node.
-    fn take(&mut self, from: NodeId, message: Message) -> Result<(), Fatal> {
-        match message {
-            Message::Status { height } => {
-                self.on_status(from, height);
-                Ok(())
-            }
-            Message::Transactions(list) => {
-                self.take_transactions(&list);
-                Ok(())
-            }
-            Message::WantDecided { from: first } => {
-                if self.door.may_ask(self.io.now, from, door::Question::Decided) {
-                    self.io.outputs.push(Output::Serve { to: from, first });
-                }
-                Ok(())
-            }
-            Message::Decided(blocks) => {
-                let before = self.io.state.height;
-                self.catch_up(blocks)?;
-                let first = self.io.height();
-                if first > before + 1 {
-                    // There may be more than went into one message.
-                    self.io.send(from, &Message::WantDecided { from: first });
-                }
-                Ok(())
-            }
-            Message::WantBlock { height, block } => {
-                if height != self.io.height() {
-                    self.on_status(from, height.saturating_sub(1));
-                    return Ok(());
-                }
-                if let Some(candidate) = self.io.candidates.get(&block)
-                    && candidate.leads_to.is_some()
-                    && self.door.may_ask(self.io.now, from, door::Question::Block)
-                {
-                    let message = Message::Block(candidate.block.clone());
-                    self.io.send(from, &message);
-                }
-                Ok(())
-            }
-            about => {
-                self.take_about(from, about);
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes transactions that were submitted to another coordinator, as if they had come here; but
-    /// nobody waits for them here, and they are not passed on.
-    fn take_transactions(&mut self, list: &[serde_bytes::ByteBuf]) {
-        for bytes in list {
-            let Ok(transaction) = transaction::decode(bytes, self.io.network) else { continue };
-            let id = TxId(Sha256::digest(bytes).into());
-            let submission = Submission { id, transaction, size_bytes: bytes.len() };
-            // One that is refused here may be taken where it was submitted.
-            let _refused = self.io.mempool.add(self.io.now, &self.io.state, submission);
-        }
-    }
-
-    /// Takes a message about the height in progress, or keeps it until that one is.
-    fn take_about(&mut self, from: NodeId, message: Message) {
-        let (height, current) = (door::height_of(&message), self.io.height());
-        if height < current {
-            self.on_status(from, height.saturating_sub(1));
-            return;
-        }
-        if height > current {
-            self.on_status(from, height - 1);
-            self.door.hold(current, from, message);
-            return;
-        }
-        if let Message::Block(block) = message {
-            // With the right header and another body it would pass for a bad block.
-            match block.check_body() {
-                Ok(()) => self.door.put_body(from, block),
-                Err(error) => tracing::debug!(node = %from.short(), %error, "coordinator.bad_body"),
-            }
-            return;
-        }
-        let round = if self.io.running { self.core.round() } else { door::ANY_ROUND };
-        if let Err(reason) = door::check(&self.io, round, &message) {
-            tracing::debug!(node = %from.short(), reason, "coordinator.refused_message");
-            return;
-        }
-        if !self.io.running {
-            // Whoever wakes us must be one who may.
-            if door::is_signed(&self.io, &message) {
-                self.door.hold(current, from, message);
-                self.wanted = true;
-            }
-            return;
-        }
-        if let Message::Proposal(proposal) = &message {
-            let block = proposal.value.block;
-            if !self.io.candidates.contains_key(&block) && !self.door.has_body(block) {
-                self.io.send(from, &Message::WantBlock { height, block });
-            }
-        }
-        self.io.inputs.extend(door::input(message));
-    }
-
-    /// Another one's last block has this height: helps who is behind, or asks who is ahead.
-    fn on_status(&mut self, from: NodeId, theirs: u64) {
-        let ours = self.io.state.height;
-        if theirs < ours && self.door.may_ask(self.io.now, from, door::Question::Status) {
-            self.io.send(from, &Message::Status { height: ours });
-        }
-        if theirs > ours && self.door.may_ask(self.io.now, from, door::Question::Want) {
-            self.io.send(from, &Message::WantDecided { from: ours + 1 });
-        }
-    }
-
     fn fire(&mut self) -> Result<(), Fatal> {
         let now = self.io.now;
         // Each may clear the others. Of equal times the order is that of their kinds.
@@ -574,21 +298,6 @@ impl Consensus {
             self.drain()?;
         }
         Ok(())
-    }
-
-    /// Asks for the blocks of accepted proposals that are still missing.
-    fn ask_again(&mut self) {
-        let height = self.io.height();
-        let missing: Vec<_> = self
-            .io
-            .proposed
-            .keys()
-            .filter(|b| !self.io.candidates.contains_key(*b) && !self.door.has_body(**b))
-            .copied()
-            .collect();
-        for block in missing {
-            self.io.broadcast(&Message::WantBlock { height, block });
-        }
     }
 
     fn outputs(&mut self) -> Vec<Output> {
