@@ -111,8 +111,10 @@ impl Genesis {
         if distinct.len() != self.accounts.len() {
             return refuse("accounts", "an account stands twice".into());
         }
-        if self.policy.payout.fee_percent > 100 {
-            return refuse("policy.payout.fee_percent", "at most 100".into());
+        self.policy.check().map_err(|(field, reason)| Error::Field { field, reason })?;
+        let (seats, found) = (usize::from(self.policy.election.seats), self.validators.len());
+        if found > seats {
+            return refuse("validators", format!("{found}, policy.election.seats is {seats}"));
         }
         if self.minted().is_none() {
             return refuse(

@@ -5,6 +5,7 @@
 
 use crate::{
     amount::Credits,
+    genesis::MAX_VALIDATORS,
     manifest::Requirements,
     trust::{SandboxLimits, Seccomp, TrustLevel},
 };
@@ -21,6 +22,37 @@ pub struct Policy {
     pub advert: AdvertPolicy,
     pub publishing: PublishingPolicy,
     pub reputation: ReputationPolicy,
+    pub election: ElectionPolicy,
+}
+
+impl Policy {
+    /// Checks what the rules of the ledger rely on.
+    ///
+    /// # Errors
+    /// The field that is out of its range, and the range.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let (payment, election) = (&self.payment, &self.election);
+        let ranges = [
+            ("policy.payout.fee_percent", u64::from(self.payout.fee_percent), 0, 100),
+            ("policy.payment.lanes_per_hold_max", u64::from(payment.lanes_per_hold_max), 1, 1_024),
+            (
+                "policy.publishing.versions_per_cargo_max",
+                u64::from(self.publishing.versions_per_cargo_max),
+                1,
+                4_096,
+            ),
+            ("policy.election.epoch_ms", election.epoch_ms, 1, u64::MAX),
+            ("policy.election.seats", u64::from(election.seats), 1, MAX_SEATS),
+            ("policy.election.stake_min", election.stake_min.micro(), 1, u64::MAX),
+            ("policy.election.slash_percent", u64::from(election.slash_percent), 0, 100),
+        ];
+        match ranges.into_iter().find(|(_, found, from, to)| found < from || found > to) {
+            None => Ok(()),
+            Some((field, found, from, to)) => {
+                Err((field, format!("{found}, must be {from} to {to}")))
+            }
+        }
+    }
 }
 
 /// `SPEC.md`, "Trust levels and sandbox tiers".
@@ -35,6 +67,7 @@ pub struct SandboxPolicy {
 }
 
 const MB: u64 = 1 << 20;
+const MAX_SEATS: u64 = MAX_VALIDATORS as u64;
 
 impl Default for SandboxPolicy {
     fn default() -> Self {
@@ -313,6 +346,49 @@ impl Default for ReputationPolicy {
             demote_score_milli: 200,
             new_suspend_score_milli: 100,
             sweep_interval_ms: 3_600_000,
+        }
+    }
+}
+
+/// Elections of coordinators (`DESIGN.md`, "Ledger").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElectionPolicy {
+    /// Between two elections.
+    pub epoch_ms: u64,
+    /// Seats that elections fill. The first set may be smaller.
+    pub seats: u8,
+    /// What a candidate must have at stake.
+    pub bond_min: Credits,
+    /// What must be at stake for an account's approval to count.
+    pub stake_min: Credits,
+    /// How long unbonded credits can still be lost: how late a proof that somebody signed two things
+    /// may come.
+    pub unbonding_ms: u64,
+    /// What a milli-point of karma adds to the weight of a stake. It at most doubles it.
+    pub karma_weight: Credits,
+    /// Karma that counts.
+    pub karma_max_milli: i64,
+    /// What who signed two things loses of its stake.
+    pub slash_percent: u8,
+    /// Blocks after which a validator that missed its turn and was not seen since loses its seat, at
+    /// the end of the epoch.
+    pub absent_blocks: u64,
+}
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+impl Default for ElectionPolicy {
+    fn default() -> Self {
+        Self {
+            epoch_ms: DAY_MS / 4,
+            seats: 7,
+            bond_min: Credits::from_whole(1_000),
+            stake_min: Credits::from_whole(1),
+            unbonding_ms: 21 * DAY_MS,
+            karma_weight: Credits::from_micro(10_000),
+            karma_max_milli: 100_000,
+            slash_percent: 100,
+            absent_blocks: 10,
         }
     }
 }

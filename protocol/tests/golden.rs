@@ -14,7 +14,7 @@ use archipelag_protocol::{
     },
     job::Offer,
     ledger::{
-        Action, Certificate, Header, Key, Proposal, State, Transaction, Vote,
+        Action, Certificate, Evidence, Header, Key, Proposal, State, Transaction, Vote,
         block::transactions_root,
         transaction,
         tree::{Neighbour, Path},
@@ -179,7 +179,30 @@ fn actions() -> Vec<(&'static str, Action)> {
         ("settle", Action::Settle { receipts: vec![settled] }),
         ("close_hold", Action::CloseHold { hold: HOLD }),
         ("publish", Action::Publish { manifest }),
+        ("bond", Action::Bond { amount: Credits::from_whole(1_000) }),
+        ("unbond", Action::Unbond { amount: Credits::from_whole(1) }),
+        ("candidate", Action::Candidate { node: Some(NodeId([0x44; 32])) }),
+        ("stand_down", Action::Candidate { node: None }),
+        ("approve", Action::Approve { candidates: vec![account(2)] }),
+        ("evidence.votes", Action::Evidence { evidence: Box::new(two_votes()) }),
+        ("evidence.proposals", Action::Evidence { evidence: Box::new(two_proposals()) }),
     ]
+}
+
+fn two_votes() -> Evidence {
+    let vote = |block| {
+        let vote = Vote { height: 3, round: 1, step: Step::Prevote, block };
+        key(2).seal(NETWORK, vote).unwrap()
+    };
+    Evidence::Votes(vote(None), vote(Some(BlockHash([0xaa; 32]))))
+}
+
+fn two_proposals() -> Evidence {
+    let proposal = |valid_round| {
+        let proposal = Proposal { height: 3, round: 1, block: BlockHash([0xaa; 32]), valid_round };
+        key(2).seal(NETWORK, proposal).unwrap()
+    };
+    Evidence::Proposals(proposal(None), proposal(Some(0)))
 }
 
 fn entry() -> Entry {
@@ -263,6 +286,8 @@ fn values() -> Vec<(String, String)> {
         ("counters", Key::Counters(CargoId([0xcc; 32]))),
         ("slug", Key::Slug("echo".into())),
         ("island", Key::Island(account(2))),
+        ("stake", Key::Stake(account(2))),
+        ("epoch", Key::Epoch),
     ] {
         add(&format!("key.{name}"), hex(&key.to_bytes().unwrap()));
     }

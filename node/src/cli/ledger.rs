@@ -116,6 +116,11 @@ fn name(action: &Action) -> &'static str {
         Action::Settle { .. } => "settle",
         Action::CloseHold { .. } => "close_hold",
         Action::Publish { .. } => "publish",
+        Action::Bond { .. } => "bond",
+        Action::Unbond { .. } => "unbond",
+        Action::Candidate { .. } => "candidate",
+        Action::Approve { .. } => "approve",
+        Action::Evidence { .. } => "evidence",
     }
 }
 

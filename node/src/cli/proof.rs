@@ -13,8 +13,8 @@ use archipelag_protocol::{
     genesis::Genesis,
     id::{AccountId, CargoId, HoldId},
     ledger::{
-        Account, Hold, IslandStanding, Key, Proven, Trust, ValidatorSet, light::Document,
-        state::Slug,
+        Account, Epoch, Hold, IslandStanding, Key, Proven, Stake, Trust, ValidatorSet,
+        light::Document, state::Slug,
     },
     limits::{MAX_GENESIS_BYTES, MAX_QUERY_BYTES},
 };
@@ -50,6 +50,12 @@ pub(crate) enum Of {
     /// Who decides the next block
     #[command(after_help = "Example:\n  archipelag ledger proof validators")]
     Validators,
+    /// What an account has at stake in the elections, and whom it approves of
+    #[command(after_help = "Example:\n  archipelag ledger proof stake 3b6a27bc…")]
+    Stake { account: AccountId },
+    /// When the next election is, and which validators are absent
+    #[command(after_help = "Example:\n  archipelag ledger proof epoch")]
+    Epoch,
 }
 
 impl From<Of> for Key {
@@ -63,6 +69,8 @@ impl From<Of> for Key {
             Of::Island { account } => Self::Island(account),
             Of::Treasury => Self::Treasury,
             Of::Validators => Self::Validators,
+            Of::Stake { account } => Self::Stake(account),
+            Of::Epoch => Self::Epoch,
         }
     }
 }
@@ -131,6 +139,8 @@ fn check(trust: &Trust, document: &Document) -> Outcome<Value> {
         Key::Counters(_) => value::<Counters>(trust, document),
         Key::Slug(_) => value::<Slug>(trust, document),
         Key::Island(_) => value::<IslandStanding>(trust, document),
+        Key::Stake(_) => value::<Stake>(trust, document),
+        Key::Epoch => value::<Epoch>(trust, document),
     }
 }
 

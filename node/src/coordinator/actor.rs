@@ -55,6 +55,8 @@ pub(super) enum Command {
     /// Answered once the transaction is durable or refused. Queue full: the submitter is refused as
     /// [`Rejected::Busy`].
     Submit { submission: Submission, answer: oneshot::Sender<TransactionReceipt> },
+    /// Decided blocks to follow. Queue full: who follows asks again.
+    Follow { blocks: Vec<CertifiedBlock> },
     /// Queue full: dropped, since consensus allows for loss. `place` is the sender's budget.
     Peer { from: NodeId, message: Vec<u8>, place: Option<OwnedSemaphorePermit> },
 }
@@ -137,10 +139,11 @@ impl Core {
                     self.perform()?;
                     self.store.receipt(id)?
                 }
-                Some(Command::Peer { .. }) | None => None,
+                Some(Command::Peer { .. } | Command::Follow { .. }) | None => None,
             };
             let Some(command) = self.commands.pop_front() else { break };
             let input = match command {
+                Command::Follow { blocks } => Input::Decided(blocks),
                 Command::Peer { from, message, place: _place } => Input::Peer { from, message },
                 Command::Submit { submission, answer } => {
                     if let Some(receipt) = known {

@@ -31,6 +31,8 @@ pub(crate) struct Submission {
 pub(crate) enum Input {
     /// To be put into a block, or refused. The same transaction may come again while it is pending.
     Transaction(Submission),
+    /// Decided blocks from wherever, to follow those who decide. They prove themselves.
+    Decided(Vec<CertifiedBlock>),
     /// Bytes from the node of another coordinator. Hostile until checked.
     Peer { from: NodeId, message: Vec<u8> },
 }

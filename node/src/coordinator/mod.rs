@@ -32,7 +32,7 @@ use archipelag_protocol::{
     id::{NetworkId, NodeId, TxId},
     ledger::{Rejected, State, TransactionReceipt, block, transaction},
     limits::MAX_PAGE,
-    query::{Request, Response},
+    query::{CertifiedBlock, Request, Response},
     sign::SecretKey,
 };
 use archipelag_runtimes::workers::{self, Workers};
@@ -197,6 +197,14 @@ impl Coordinator {
         place: Option<OwnedSemaphorePermit>,
     ) {
         if self.commands.try_send(Command::Peer { from, message, place }).is_err() {
+            self.shared.metrics.messages_dropped.inc();
+        }
+    }
+
+    /// Takes decided blocks from whoever has them; those that follow and prove themselves are applied.
+    /// Dropped when the queue is full.
+    pub fn follow(&self, blocks: Vec<CertifiedBlock>) {
+        if self.commands.try_send(Command::Follow { blocks }).is_err() {
             self.shared.metrics.messages_dropped.inc();
         }
     }

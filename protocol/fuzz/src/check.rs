@@ -17,7 +17,8 @@ use archipelag_protocol::{
     id::{AccountId, CargoId, JobId, NodeId, Signature},
     job::{self, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, Key, Proof, SignedTransaction, State, Transaction, transaction,
+        Action, Block, Certificate, Evidence, Key, Proof, SignedTransaction, State, Transaction,
+        transaction,
     },
     limits::{
         MAX_ADVERT_BYTES, MAX_BLOCK_BYTES, MAX_CHUNK_BYTES, MAX_ENTRY_BYTES, MAX_FRAME_BYTES,
@@ -201,6 +202,16 @@ fn try_in(state: &State, key: &SecretKey, mut transaction: Transaction) {
         Action::Publish { manifest } => {
             **manifest = key.seal(network, manifest.value.clone()).expect("it has bytes");
         }
+        Action::Evidence { evidence } => match evidence.as_mut() {
+            Evidence::Votes(one, other) => {
+                *one = payee.seal(network, one.value.clone()).expect("it has bytes");
+                *other = payee.seal(network, other.value.clone()).expect("it has bytes");
+            }
+            Evidence::Proposals(one, other) => {
+                *one = payee.seal(network, one.value.clone()).expect("it has bytes");
+                *other = payee.seal(network, other.value.clone()).expect("it has bytes");
+            }
+        },
         _ => {}
     }
     let sealed = key.seal(network, transaction).expect("it has bytes");

@@ -14,8 +14,8 @@ use archipelag_protocol::{
     id::{AccountId, BlockHash, CargoId, ContentId, JobId, NetworkId, NodeId, StateRoot},
     job::{Failure, Offer, Refusal, RefusalKind, Step, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, Key, Proposal, Proven, SignedTransaction, State, Transaction,
-        Trust, Vote, state::hold_of, transaction, tree::Path, vote,
+        Action, Block, Certificate, Evidence, Key, Proposal, Proven, SignedTransaction, State,
+        Transaction, Trust, Vote, state::hold_of, transaction, tree::Path, vote,
     },
     manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType, SignedManifest},
     payment::{Receipt, SettledReceipt, SignedVoucher, Verdict, Voucher},
@@ -49,6 +49,7 @@ pub static WORLD: LazyLock<World> = LazyLock::new(|| {
     let (island, consumer) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
     let mut policy = Policy::default();
     policy.publishing.open = true;
+    policy.election.bond_min = Credits::from_whole(1);
     let allocation = |key: &SecretKey, credits| Allocation {
         account: key.account(),
         balance: Credits::from_whole(credits),
@@ -70,7 +71,7 @@ pub static WORLD: LazyLock<World> = LazyLock::new(|| {
 
 /// The state in which a hold is open and a Cargo published.
 pub static BUSY: LazyLock<State> = LazyLock::new(|| {
-    let [opening, .., publish] = &actions()[..4] else { unreachable!("there are seven") };
+    let [opening, .., publish] = &actions()[..4] else { unreachable!("there are more") };
     let begun = [opening.clone(), publish.clone()];
     WORLD.state.propose(WORLD.island.account(), NOW, None, begun).expect("a block").1
 });
@@ -240,7 +241,17 @@ fn opening() -> SignedTransaction {
     act(&WORLD.consumer, 0, Action::OpenHold { payee, cap, expires })
 }
 
-/// Everything that one job brings to the ledger, in an order that is valid from genesis on.
+/// Two votes of the Island's where an honest validator has one.
+fn evidence() -> Evidence {
+    let vote = |block| {
+        let vote = Vote { height: 3, round: 1, step: vote::Step::Prevote, block };
+        WORLD.island.seal(WORLD.network, vote).unwrap()
+    };
+    Evidence::Votes(vote(None), vote(Some(BlockHash([1; 32]))))
+}
+
+/// Everything that one job brings to the ledger and that an election does, in an order that is valid
+/// from genesis on.
 pub fn actions() -> Vec<SignedTransaction> {
     let (island, consumer, hold) = (&WORLD.island, &WORLD.consumer, voucher().value.hold);
     let amount = Credits::from_whole(1);
@@ -253,6 +264,11 @@ pub fn actions() -> Vec<SignedTransaction> {
         act(island, 1, Action::Redeem { vouchers: vec![voucher()] }),
         act(island, 2, Action::Settle { receipts: vec![settled()] }),
         act(island, 3, Action::CloseHold { hold }),
+        act(consumer, 3, Action::Bond { amount: Credits::from_whole(2) }),
+        act(consumer, 4, Action::Candidate { node: Some(NodeId([4; 32])) }),
+        act(consumer, 5, Action::Approve { candidates: vec![consumer.account()] }),
+        act(consumer, 6, Action::Unbond { amount }),
+        act(consumer, 7, Action::Evidence { evidence: Box::new(evidence()) }),
     ]
 }
 

@@ -4,6 +4,7 @@ use super::{
     Block, Certificate, Header, SignedTransaction, State, TransactionReceipt,
     block::{Error, transactions_root},
     signatures,
+    state::NotConserved,
     transaction::measure,
 };
 use crate::{
@@ -29,7 +30,7 @@ impl State {
         last: Option<Certificate>,
         candidates: impl IntoIterator<Item = SignedTransaction>,
     ) -> Result<(Block, Self, Vec<TransactionReceipt>), Error> {
-        let mut next = self.begin(time.max(self.time))?;
+        let mut next = self.begin(time.max(self.time), last.as_ref())?;
         let height = next.height;
         self.check_proposer(proposer)?;
         self.check_last(last.as_ref())?;
@@ -79,7 +80,7 @@ impl State {
     /// As [`State::apply`].
     pub fn apply_listing(&self, block: &Block) -> Result<(Self, Vec<TxId>), Error> {
         let header = &block.header;
-        let mut next = self.begin(header.time)?;
+        let mut next = self.begin(header.time, block.last.as_ref())?;
         let height = next.height;
         let ids = self.check_header(&next, block)?;
         signatures::verify(self.network, &block.transactions).map_err(|invalid| {
@@ -100,34 +101,39 @@ impl State {
         Ok((next, ids))
     }
 
-    /// Who proposes the next block, round by round; it begins again when all had their turn.
-    #[must_use]
-    pub fn turns(&self) -> Vec<AccountId> {
-        let count = u64::try_from(self.validators.len()).unwrap_or(u64::MAX);
-        let first = usize::try_from(self.height % count.max(1)).unwrap_or_default();
-        let mut turns: Vec<_> = self.validators.iter().map(|v| v.account).collect();
-        turns.rotate_left(first);
-        turns
-    }
-
-    /// A copy of the state that stands at the next block.
-    fn begin(&self, time: Timestamp) -> Result<Self, Error> {
+    /// A copy of the state that stands at the next block, which says by `last` why the last one is
+    /// final.
+    fn begin(&self, time: Timestamp, last: Option<&Certificate>) -> Result<Self, Error> {
         let height = self
             .height
             .checked_add(1)
             .ok_or_else(|| field(self.height, "height", "no block can follow".into()))?;
         let last_validators = self.validators.clone();
-        Ok(Self { height, time, last_validators, ..self.clone() })
+        let mut next = Self { height, time, last_validators, ..self.clone() };
+        if let Some(last) = last {
+            self.call_the_roll(&mut next, last);
+        }
+        Ok(next)
     }
 
-    /// Checks the invariant and gives the root, after the last transaction of a block.
+    /// Ends the epoch if it is over, checks that all changes of the block together neither made nor
+    /// lost a credit, and gives the root, after the last transaction of a block.
     fn close(&mut self) -> Result<StateRoot, Error> {
-        self.check_conservation().map_err(|sums| Error::NotConserved {
-            height: self.height,
-            minted: sums.minted,
-            found: sums.found,
-        })?;
-        self.update_tree()
+        let height = self.height;
+        let not_conserved =
+            |NotConserved { minted, found }| Error::NotConserved { height, minted, found };
+        if self.time >= self.epoch.ends {
+            self.end_epoch().map_err(|e| field(height, "epoch", e.to_string()))?;
+            self.check_conservation().map_err(not_conserved)?;
+        }
+        match std::mem::take(&mut self.gained) {
+            0 => self.update_tree(),
+            gained => {
+                let minted = u128::from(self.minted.micro());
+                let found = minted.saturating_add_signed(gained);
+                Err(not_conserved(NotConserved { minted, found }))
+            }
+        }
     }
 
     fn check_proposer(&self, proposer: AccountId) -> Result<(), Error> {

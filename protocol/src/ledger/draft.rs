@@ -5,7 +5,7 @@
 //! touches, never a copy of the state.
 
 use super::{
-    Account, Hold, IslandStanding, Key, Rejected, State,
+    Account, Epoch, Hold, IslandStanding, Key, Rejected, Stake, State, ValidatorSet,
     state::{Cargo, Slug},
 };
 use crate::{
@@ -31,6 +31,9 @@ pub(super) struct Changes {
     islands: BTreeMap<AccountId, IslandStanding>,
     slugs: BTreeMap<String, Slug>,
     cargos: BTreeMap<CargoId, Cargo>,
+    stakes: BTreeMap<AccountId, Stake>,
+    validators: Option<ValidatorSet>,
+    epoch: Option<Epoch>,
 }
 
 /// `a + b`. No sum can overflow while credits are conserved, since all that were minted fit.
@@ -49,6 +52,9 @@ impl<'a> Draft<'a> {
             islands: BTreeMap::new(),
             slugs: BTreeMap::new(),
             cargos: BTreeMap::new(),
+            stakes: BTreeMap::new(),
+            validators: None,
+            epoch: None,
         };
         Self { state, changes }
     }
@@ -135,14 +141,56 @@ impl<'a> Draft<'a> {
             .or_insert_with(|| state.counters.get(&id).copied().unwrap_or_default())
     }
 
+    /// An account's stake; one that ends up with nothing in it is none.
+    pub(super) fn stake_mut(&mut self, id: AccountId) -> &mut Stake {
+        let state = self.state;
+        self.changes
+            .stakes
+            .entry(id)
+            .or_insert_with(|| state.stakes.get(&id).cloned().unwrap_or_default())
+    }
+
+    /// Who decides the next block.
+    pub(super) fn validators(&self) -> &ValidatorSet {
+        self.changes.validators.as_ref().unwrap_or(&self.state.validators)
+    }
+
+    pub(super) fn set_validators(&mut self, validators: ValidatorSet) {
+        self.changes.validators = Some(validators);
+    }
+
+    pub(super) fn epoch_mut(&mut self) -> &mut Epoch {
+        let state = self.state;
+        self.changes.epoch.get_or_insert_with(|| state.epoch.clone())
+    }
+
     pub(super) fn register(&mut self, id: CargoId, cargo: Cargo, slug: Slug) {
         self.changes.slugs.insert(cargo.manifest.value.slug.clone(), slug);
         self.changes.cargos.insert(id, cargo);
     }
 }
 
+impl Changes {
+    /// Microcredits that exist after them and did not before.
+    fn gained(&self, state: &State) -> i128 {
+        fn sum(credits: impl Iterator<Item = Option<Credits>>) -> i128 {
+            credits.flatten().map(|c| i128::from(c.micro())).sum()
+        }
+        let after = sum(self.accounts.values().map(|a| Some(a.balance)))
+            + sum(self.holds.values().map(|h| h.as_ref().map(Hold::credits)))
+            + sum(self.stakes.values().map(|s| Some(s.credits())))
+            + i128::from(self.treasury.micro());
+        let before = sum(self.accounts.keys().map(|id| state.accounts.get(id).map(|a| a.balance)))
+            + sum(self.holds.keys().map(|id| state.holds.get(id).map(Hold::credits)))
+            + sum(self.stakes.keys().map(|id| state.stakes.get(id).map(Stake::credits)))
+            + i128::from(state.treasury.micro());
+        after - before
+    }
+}
+
 impl State {
     pub(super) fn absorb(&mut self, changes: Changes) {
+        self.gained += changes.gained(self);
         if self.treasury != changes.treasury {
             self.treasury = changes.treasury;
             self.touched.insert(Key::Treasury);
@@ -173,6 +221,21 @@ impl State {
                 None => self.holds.remove(&id),
             };
             self.touched.insert(Key::Hold(id));
+        }
+        for (id, stake) in changes.stakes {
+            match stake.is_empty() {
+                true => self.stakes.remove(&id),
+                false => self.stakes.insert(id, stake),
+            };
+            self.touched.insert(Key::Stake(id));
+        }
+        if let Some(validators) = changes.validators.filter(|v| *v != self.validators) {
+            self.validators = validators;
+            self.touched.insert(Key::Validators);
+        }
+        if let Some(epoch) = changes.epoch {
+            self.epoch = epoch;
+            self.touched.insert(Key::Epoch);
         }
     }
 }

@@ -39,6 +39,10 @@ pub enum Key {
     Slug(String),
     /// [`super::IslandStanding`]
     Island(AccountId),
+    /// [`super::Stake`]
+    Stake(AccountId),
+    /// [`super::Epoch`]
+    Epoch,
 }
 
 impl Key {
@@ -116,11 +120,13 @@ impl State {
             Key::Counters(id) => bytes(self.counters.get(id)),
             Key::Slug(name) => bytes(self.slugs.get(name)),
             Key::Island(id) => bytes(self.islands.get(id)),
+            Key::Stake(id) => bytes(self.stakes.get(id)),
+            Key::Epoch => bytes(Some(&self.epoch)),
         }
     }
 
     fn keys(&self) -> impl Iterator<Item = Key> {
-        [Key::Network, Key::Minted, Key::Treasury, Key::Validators]
+        [Key::Network, Key::Minted, Key::Treasury, Key::Validators, Key::Epoch]
             .into_iter()
             .chain(self.accounts.keys().map(|id| Key::Account(*id)))
             .chain(self.holds.keys().map(|id| Key::Hold(*id)))
@@ -128,6 +134,7 @@ impl State {
             .chain(self.counters.keys().map(|id| Key::Counters(*id)))
             .chain(self.slugs.keys().map(|name| Key::Slug(name.clone())))
             .chain(self.islands.keys().map(|id| Key::Island(*id)))
+            .chain(self.stakes.keys().map(|id| Key::Stake(*id)))
     }
 
     /// Computes the tree anew from all entries.

@@ -8,7 +8,7 @@
 use super::{
     Action, Hold, Rejected, SignedTransaction, State,
     draft::{Changes, Draft, sum},
-    settle,
+    settle, stake,
     state::{Cargo, LaneState, Slug, hold_of},
     transaction::check_batch,
 };
@@ -77,6 +77,11 @@ impl State {
             }
             Action::CloseHold { hold } => close_hold(&mut draft, sender, *hold)?,
             Action::Publish { manifest } => publish(&mut draft, sender, manifest)?,
+            Action::Bond { amount } => stake::bond(&mut draft, sender, *amount)?,
+            Action::Unbond { amount } => stake::unbond(&mut draft, sender, *amount)?,
+            Action::Candidate { node } => stake::candidate(&mut draft, sender, *node)?,
+            Action::Approve { candidates } => stake::approve(&mut draft, sender, candidates)?,
+            Action::Evidence { evidence } => stake::evidence(&mut draft, evidence)?,
         }
         Ok(draft.finish())
     }

@@ -6,13 +6,17 @@
 pub mod block;
 mod chain;
 mod draft;
+mod election;
 pub mod entry;
+pub mod epoch;
+pub mod evidence;
 mod execute;
 pub mod light;
 mod pairs;
 mod settle;
 mod signatures;
 pub mod snapshot;
+pub mod stake;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -23,7 +27,10 @@ pub mod vote;
 
 pub use block::{Block, Header};
 pub use entry::{Key, Proof};
+pub use epoch::Epoch;
+pub use evidence::Evidence;
 pub use light::{Handover, Proven, Trust};
+pub use stake::Stake;
 pub use state::{Account, Hold, IslandStanding, LaneState, State};
 pub use transaction::{
     Action, Receipt as TransactionReceipt, Rejected, SignedTransaction, Transaction,

@@ -4,7 +4,7 @@
 //! compares them with the hold or the sender. So this runs once, at the door of the mempool and for
 //! each block from elsewhere, and may run on any thread.
 
-use super::{Action, SignedTransaction};
+use super::{Action, Evidence, SignedTransaction};
 use crate::{
     batch::Batch,
     codec,
@@ -62,10 +62,26 @@ impl Checks {
             Action::Publish { manifest } => {
                 self.push(index, manifest.signer, &manifest.value, &manifest.signature)?;
             }
+            Action::Evidence { evidence } => match evidence.as_ref() {
+                Evidence::Votes(one, other) => {
+                    for vote in [one, other] {
+                        self.push(index, vote.signer, &vote.value, &vote.signature)?;
+                    }
+                }
+                Evidence::Proposals(one, other) => {
+                    for proposal in [one, other] {
+                        self.push(index, proposal.signer, &proposal.value, &proposal.signature)?;
+                    }
+                }
+            },
             Action::Transfer { .. }
             | Action::OpenHold { .. }
             | Action::TopUp { .. }
-            | Action::CloseHold { .. } => {}
+            | Action::CloseHold { .. }
+            | Action::Bond { .. }
+            | Action::Unbond { .. }
+            | Action::Candidate { .. }
+            | Action::Approve { .. } => {}
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What the ledger knows. Read by anyone; changed only by applying blocks.
 
-use super::{entry::Key, pairs, tree::Tree, validators::ValidatorSet};
+use super::{entry::Key, epoch::Epoch, pairs, stake::Stake, tree::Tree, validators::ValidatorSet};
 use crate::{
     amount::Credits,
     catalog::{self, Counters, Record},
@@ -46,12 +46,19 @@ pub struct State {
     pub slugs: OrdMap<String, Slug>,
     #[serde(with = "pairs")]
     pub islands: OrdMap<AccountId, IslandStanding>,
+    /// Who takes part in the elections of coordinators.
+    #[serde(with = "pairs")]
+    pub stakes: OrdMap<AccountId, Stake>,
+    pub epoch: Epoch,
     /// Over all that is above, as of the last block.
     #[serde(skip)]
     pub(super) tree: Tree,
     /// What transactions changed since.
     #[serde(skip)]
     pub(super) touched: BTreeSet<Key>,
+    /// Microcredits that they made so far; zero after a block.
+    #[serde(skip)]
+    pub(super) gained: i128,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +114,15 @@ pub struct Slug {
     pub owner: AccountId,
     #[serde(with = "pairs")]
     pub versions: BTreeMap<Version, CargoId>,
+}
+
+impl Hold {
+    /// What it still contains. One that settled more than its cap counts as empty, so the sums
+    /// differ then, too.
+    #[must_use]
+    pub fn credits(&self) -> Credits {
+        self.cap.saturating_sub(self.settled)
+    }
 }
 
 impl Cargo {
@@ -165,6 +181,14 @@ impl State {
             accounts.entry(publisher.account).or_default().tier = publisher.tier;
         }
         let validators = genesis.validator_set()?;
+        let mut stakes = OrdMap::new();
+        for validator in validators.iter() {
+            // A coordinator sends transactions, and keeps its seat until another is elected to it.
+            accounts.entry(validator.account).or_default();
+            let stake = Stake { node: Some(validator.node), ..Stake::default() };
+            stakes.insert(validator.account, stake);
+        }
+        let epoch = Epoch::first(genesis.created, &genesis.policy.election, validators.clone());
         let mut state = Self {
             network,
             height: 0,
@@ -180,8 +204,11 @@ impl State {
             counters: OrdMap::new(),
             slugs: OrdMap::new(),
             islands: OrdMap::new(),
+            stakes,
+            epoch,
             tree: Tree::default(),
             touched: BTreeSet::new(),
+            gained: 0,
             genesis,
         };
         state.rebuild_tree()?;
@@ -189,17 +216,18 @@ impl State {
     }
 
     /// Checks that no credit appeared or vanished: balances, what holds still contain (unredeemed,
-    /// and redeemed but not settled) and the treasury add up to what was minted
-    /// (`SPEC.md`, "Price and payout").
+    /// and redeemed but not settled), stakes and the treasury add up to what was minted (`SPEC.md`,
+    /// "Price and payout"). It looks at all of them, once an epoch; of each block what it changed is checked.
     ///
     /// # Errors
     /// Both sums.
     pub fn check_conservation(&self) -> Result<(), NotConserved> {
         let balances = self.accounts.values().map(|a| a.balance);
-        // A hold that settled more than its cap counts as empty, so the sums differ then too.
-        let held = self.holds.values().map(|h| h.cap.saturating_sub(h.settled));
-        let found = balances.chain(held).map(|c| u128::from(c.micro())).sum::<u128>()
-            + u128::from(self.treasury.micro());
+        let held = self.holds.values().map(Hold::credits);
+        let staked = self.stakes.values().map(Stake::credits);
+        let all = balances.chain(held).chain(staked);
+        let found =
+            all.map(|c| u128::from(c.micro())).sum::<u128>() + u128::from(self.treasury.micro());
         let minted = u128::from(self.minted.micro());
         if found == minted { Ok(()) } else { Err(NotConserved { minted, found }) }
     }

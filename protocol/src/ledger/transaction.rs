@@ -1,10 +1,10 @@
 //! Transactions: what an account asks of the ledger, and why it may be refused.
 
-use super::signatures;
+use super::{Evidence, signatures};
 use crate::{
     amount::Credits,
     codec,
-    id::{AccountId, HoldId, NetworkId, TxId},
+    id::{AccountId, HoldId, NetworkId, NodeId, TxId},
     limits::{MAX_BATCH, MAX_TRANSACTION_BYTES},
     manifest::{self, SignedManifest},
     payment::{SettledReceipt, SignedVoucher},
@@ -29,7 +29,7 @@ impl Signable for Transaction {
     const DOMAIN: &'static str = "transaction";
 }
 
-/// What a transaction does. Elections, governance and review add theirs.
+/// What a transaction does. Governance and review add theirs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -66,6 +66,30 @@ pub enum Action {
     /// Registers a Cargo version. The sender is the manifest's signer.
     Publish {
         manifest: Box<SignedManifest>,
+    },
+    /// Puts credits at stake: what weighs in the elections of coordinators, and what a coordinator
+    /// that signs two things loses.
+    Bond {
+        amount: Credits,
+    },
+    /// Takes credits out of what is bonded. They come back after the policy's `unbonding_ms`, and may
+    /// be lost until then.
+    Unbond {
+        amount: Credits,
+    },
+    /// Stands for a seat among the coordinators with a node, or stands down. One that missed its turn
+    /// says by it that it is back.
+    Candidate {
+        node: Option<NodeId>,
+    },
+    /// Says whom the sender wants to have a seat, instead of what it said before. In the order of
+    /// accounts.
+    Approve {
+        candidates: Vec<AccountId>,
+    },
+    /// Proves that somebody signed two things.
+    Evidence {
+        evidence: Box<Evidence>,
     },
 }
 

@@ -78,6 +78,13 @@ impl ValidatorSet {
         self.get(account).is_some()
     }
 
+    /// The set without one of its members; `None` when nobody would be left.
+    #[must_use]
+    pub fn without(&self, account: AccountId) -> Option<Self> {
+        let others = self.iter().filter(|validator| validator.account != account);
+        Self::try_from(others.cloned().collect::<Vec<_>>()).ok()
+    }
+
     /// Votes that decide: more than two thirds.
     #[must_use]
     pub fn quorum(&self) -> usize {

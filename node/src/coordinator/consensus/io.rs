@@ -17,7 +17,7 @@ use crate::coordinator::{
     mempool::{Mempool, Room},
 };
 use arc_malachitebft_core_consensus::{
-    Effect, Input, LivenessMsg, MisbehaviorEvidence, Resumable, Resume, SignedConsensusMsg,
+    Effect, Input, LivenessMsg, Resumable, Resume, SignedConsensusMsg,
 };
 use arc_malachitebft_core_types::{
     CommitCertificate, Round, RoundCertificate, RoundCertificateType, SignedMessage, Timeout,
@@ -25,7 +25,9 @@ use arc_malachitebft_core_types::{
 use archipelag_protocol::{
     consensus::{self, Message, NewRound, RoundVote, Why},
     id::{AccountId, BlockHash, NetworkId, NodeId, Signature, TxId},
-    ledger::{Block, Certificate, Rejected, State, TransactionReceipt, transaction, vote::Step},
+    ledger::{
+        Block, Certificate, Evidence, Rejected, State, TransactionReceipt, transaction, vote::Step,
+    },
     query::CertifiedBlock,
     sign::SecretKey,
     time::Timestamp,
@@ -107,6 +109,8 @@ pub(super) struct Io {
     pub(super) value_due: Option<Round>,
     /// The fence: nothing is signed twice.
     pub(super) signed: BTreeMap<Act, Signed>,
+    /// Proofs that validators signed two things, by who did.
+    pub(super) evidence: BTreeMap<AccountId, Evidence>,
     /// Whether the log of an earlier run is being fed again.
     pub(super) replaying: bool,
     /// Whether a height is in progress. While none is, the library must be fed nothing.
@@ -122,9 +126,9 @@ impl Io {
         self.key.account()
     }
 
-    /// Whether nobody else decides.
+    /// Whether this one decides and nobody else.
     pub(super) fn alone(&self) -> bool {
-        self.state.validators.len() == 1
+        self.state.validators.len() == 1 && self.state.validators.contains(self.me())
     }
 
     /// Takes a transaction in. With others, what the state does not allow must be refused before
@@ -193,7 +197,7 @@ impl Io {
             }
             Effect::Finalize(_, _, evidence, then) => {
                 self.running = false;
-                warn_of(&evidence);
+                self.accuse(&evidence);
                 then.resume_with(())
             }
             Effect::ExtendVote(..)
@@ -447,15 +451,6 @@ impl Io {
         for (transaction, reason) in self.mempool.advance(&self.state, &included) {
             self.outputs.push(Output::Refused { transaction, reason });
         }
-    }
-}
-
-/// Says who was seen to sign two things. Nothing is done to them yet.
-fn warn_of(evidence: &MisbehaviorEvidence<Context>) {
-    let votes = evidence.votes.iter().map(|(validator, _)| validator.0);
-    let proposals = evidence.proposals.iter().map(|(validator, _)| validator.0);
-    for validator in votes.chain(proposals) {
-        tracing::warn!(validator = %validator.short(), "coordinator.signed_two_things");
     }
 }
 

@@ -14,6 +14,7 @@ mod context;
 mod door;
 mod io;
 pub(crate) mod log;
+mod own;
 mod peers;
 #[cfg(test)]
 mod tests;
@@ -89,6 +90,8 @@ pub(crate) struct Consensus {
     /// The height for which messages that came early were looked through.
     looked: u64,
     announce: Timestamp,
+    /// When a transaction of its own may be sent again.
+    asks: Timestamp,
     /// The block that begins the next height, when that is ours to propose.
     prepared: Option<(BlockHash, Candidate)>,
 }
@@ -127,6 +130,7 @@ impl Consensus {
             round: 0,
             value_due: None,
             signed: BTreeMap::new(),
+            evidence: BTreeMap::new(),
             replaying: false,
             running: false,
         };
@@ -141,6 +145,7 @@ impl Consensus {
             wanted,
             looked: 0,
             announce: Timestamp(0),
+            asks: Timestamp(0),
             prepared: None,
         }
     }
@@ -351,6 +356,10 @@ impl Engine for Consensus {
                     }
                 }
             }
+            Input::Decided(blocks) => {
+                self.catch_up(blocks)?;
+                self.drain()?;
+            }
             Input::Peer { from, message } => {
                 self.peer(from, &message)?;
                 self.drain()?;
@@ -366,9 +375,12 @@ impl Engine for Consensus {
         }
         if self.io.now >= self.announce {
             self.announce = self.io.now.after_ms(ANNOUNCE_EVERY_MS);
-            self.io.broadcast(&Message::Status { height: self.io.state.height });
+            if self.decides() {
+                self.io.broadcast(&Message::Status { height: self.io.state.height });
+            }
         }
         self.fire()?;
+        self.ask()?;
         self.prepare()?;
         self.drain()?;
         Ok(self.outputs())
@@ -386,7 +398,8 @@ impl Engine for Consensus {
         let timer = self.io.timers.iter().map(|(due, _)| *due).min();
         let announce = (!self.io.alone()).then_some(self.announce);
         let early = self.door.retry().filter(|_| self.io.running);
-        let due = [timer, announce, self.io.mempool.expiry(), early];
+        let asks = (self.decides() && self.io.own_action().is_some()).then_some(self.asks);
+        let due = [timer, announce, self.io.mempool.expiry(), early, asks];
         due.into_iter().flatten().min()
     }
 

@@ -16,8 +16,8 @@ use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
 impl Consensus {
-    /// Takes decided blocks of another coordinator, as far as they follow.
-    fn catch_up(&mut self, blocks: Vec<CertifiedBlock>) -> Result<(), Fatal> {
+    /// Takes decided blocks, as far as they follow.
+    pub(super) fn catch_up(&mut self, blocks: Vec<CertifiedBlock>) -> Result<(), Fatal> {
         for certified in blocks {
             let (state, height) = (&self.io.state, certified.block.header.height);
             if height <= state.height {

@@ -22,12 +22,20 @@ fn propose(world: &World, candidates: Vec<SignedTransaction>) -> (Block, State) 
     (block, next)
 }
 
-/// Why a block is final.
-pub(super) fn certificate(header: &Header) -> Certificate {
+/// Why a block is final when there is one validator.
+fn certificate(header: &Header) -> Certificate {
+    certify(header, 0, &[VALIDATOR])
+}
+
+/// Why a block is final that `voters` decided for in `round`.
+pub(super) fn certify(header: &Header, round: u32, voters: &[u8]) -> Certificate {
     let (height, block) = (header.height, header.hash().unwrap());
-    let mut certificate = Certificate { height, round: 0, block, votes: Vec::new() };
-    let signature = key(VALIDATOR).sign(header.network, &certificate.vote()).unwrap();
-    certificate.votes.push((account(VALIDATOR), signature));
+    let mut certificate = Certificate { height, round, block, votes: Vec::new() };
+    for voter in voters {
+        let signature = key(*voter).sign(header.network, &certificate.vote()).unwrap();
+        certificate.votes.push((account(*voter), signature));
+    }
+    certificate.votes.sort_by_key(|(voter, _)| *voter);
     certificate
 }
 
@@ -261,7 +269,7 @@ fn the_root_is_over_everything_but_the_header() {
     world.set_karma(5);
     let root = world.state.root();
     type Change = fn(&mut State);
-    let changes: [Change; 9] = [
+    let changes: [Change; 11] = [
         |s| s.treasury = whole(7),
         |s| s.minted = whole(7),
         |s| s.network = NetworkId([0; 32]),
@@ -274,6 +282,8 @@ fn the_root_is_over_everything_but_the_header() {
         |s| change_each(&mut s.cargos, |c| Arc::make_mut(c).record.height += 1),
         |s| change_each(&mut s.slugs, |slug| slug.versions.clear()),
         |s| change_each(&mut s.islands, |i| i.remainder += 1),
+        |s| change_each(&mut s.stakes, |stake| stake.slashed = true),
+        |s| s.epoch.number += 1,
     ];
     for (n, change) in changes.into_iter().enumerate() {
         let mut other = world.state.clone();
@@ -310,11 +320,18 @@ fn genesis_is_checked_and_mints_what_it_says() {
 fn a_credit_from_nowhere_stops_the_chain() {
     let mut world = World::new();
     let (block, _) = propose(&world, Vec::new());
-    world.state.treasury = whole(101);
+    let honest = world.state.clone();
     let (minted, found) = (1_106_000_000, 1_107_000_000);
     let broken = Error::NotConserved { height: 1, minted, found };
+    // A rule of a transaction that made one.
+    world.state.gained = 1_000_000;
     assert_eq!(world.state.apply(&block).unwrap_err(), broken);
     let proposed = world.state.propose(account(VALIDATOR), world.later(1), None, Vec::new());
+    assert_eq!(proposed.unwrap_err(), broken);
+    // Wherever it came from, the end of the epoch finds it.
+    let broken_state = State { treasury: whole(101), ..honest };
+    let time = broken_state.epoch.ends;
+    let proposed = broken_state.propose(account(VALIDATOR), time, None, Vec::new());
     assert_eq!(proposed.unwrap_err(), broken);
 }
 

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod cargos;
+mod elections;
 mod holds;
 mod random;
 mod receipts;

@@ -1,7 +1,10 @@
 //! Random actions by several accounts, block after block: what must hold whatever they do.
 
 use super::*;
-use crate::id::Signature;
+use crate::{
+    id::Signature,
+    ledger::{Evidence, Vote, vote::Step as VoteStep},
+};
 use proptest::prelude::*;
 
 const PEOPLE: u8 = 4;
@@ -48,6 +51,26 @@ enum Step {
         slug: u8,
         version: u8,
     },
+    Bond {
+        from: u8,
+        amount: u64,
+    },
+    Unbond {
+        from: u8,
+        amount: u64,
+    },
+    Candidate {
+        from: u8,
+        stands: bool,
+    },
+    Approve {
+        from: u8,
+        of: u8,
+    },
+    Evidence {
+        from: u8,
+        of: u8,
+    },
     /// Ends the block.
     Block {
         after_ms: u64,
@@ -67,12 +90,22 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(from, hold, amount)| Step::TopUp { from, hold, amount }),
         6 => (hold.clone(), 0_u16..3, 0_u64..6, amount.clone())
             .prop_map(|(hold, lane, nonce, amount)| Step::Redeem { hold, lane, nonce, amount }),
-        6 => (hold.clone(), 0_u64..6, amount, 0_u8..5, 0_u8..5, 0_u64..70_000).prop_map(
+        6 => (hold.clone(), 0_u64..6, amount.clone(), 0_u8..5, 0_u8..5, 0_u64..70_000).prop_map(
             |(hold, sequence, price, verdict, tier, ms)| Step::Settle {
                 hold, sequence, price, verdict, tier, ms,
             }
         ),
         2 => (who.clone(), hold).prop_map(|(from, hold)| Step::Close { from, hold }),
+        2 => (who.clone(), amount.clone()).prop_map(|(from, amount)| Step::Bond { from, amount }),
+        2 => (who.clone(), amount).prop_map(|(from, amount)| Step::Unbond { from, amount }),
+        2 => (who.clone(), prop::bool::weighted(0.8))
+            .prop_map(|(from, stands)| Step::Candidate { from, stands }),
+        2 => (who.clone(), who.clone()).prop_map(|(from, of)| Step::Approve { from, of }),
+        1 => (who.clone(), who.clone(), 0_u8..8)
+            .prop_map(|(from, of, rarely)| match rarely {
+                0 => Step::Evidence { from, of },
+                _ => Step::Candidate { from, stands: true },
+            }),
         1 => (who, 0_u8..5, 0_u8..3)
             .prop_map(|(from, slug, version)| Step::Publish { from, slug, version }),
         3 => (0_u64..10_000).prop_map(|after_ms| Step::Block { after_ms }),
@@ -88,6 +121,13 @@ fn crowd() -> World {
     genesis.policy.payment.dispute_window_ms = 5_000;
     genesis.policy.karma.monetization_threshold_milli = 5;
     genesis.policy.payment.holds_per_account_max = 3;
+    genesis.policy.election.epoch_ms = 6_000;
+    genesis.policy.election.unbonding_ms = 9_000;
+    genesis.policy.election.bond_min = micro(400_000);
+    genesis.policy.election.stake_min = micro(100);
+    genesis.policy.election.seats = 3;
+    genesis.policy.election.slash_percent = 70;
+    genesis.policy.election.absent_blocks = 2;
     genesis.validators[0].account = account(0);
     let mut world = World::with(genesis);
     let action = world.publish_action(1, manifest("cargo-9", "1.0.0"));
@@ -145,6 +185,20 @@ fn action(world: &World, step: &Step) -> Option<(u8, Action)> {
             let manifest = manifest(&format!("cargo-{slug}"), &format!("1.0.{version}"));
             (from, world.publish_action(from, manifest))
         }
+        Step::Bond { from, amount } => (from, Action::Bond { amount: micro(amount) }),
+        Step::Unbond { from, amount } => (from, Action::Unbond { amount: micro(amount) }),
+        Step::Candidate { from, stands } => {
+            (from, Action::Candidate { node: stands.then_some(NodeId([from; 32])) })
+        }
+        Step::Approve { from, of } => (from, Action::Approve { candidates: vec![account(of)] }),
+        Step::Evidence { from, of } => {
+            let vote = |block| {
+                let vote = Vote { height: 1, round: 0, step: VoteStep::Prevote, block };
+                key(of).seal(world.state.network, vote).unwrap()
+            };
+            let evidence = Evidence::Votes(vote(None), vote(Some(world.state.last_block)));
+            (from, Action::Evidence { evidence: Box::new(evidence) })
+        }
         Step::Block { .. } => return None,
     })
 }
@@ -159,6 +213,8 @@ fn check(state: &State) {
         assert_eq!(lanes, hold.redeemed.micro(), "lanes add up to what was redeemed");
         *open.entry(hold.payer).or_insert(0) += 1;
     }
+    assert!(state.stakes.values().all(|stake| !stake.is_empty()));
+    assert!(state.epoch.absent.keys().all(|absent| state.validators.contains(*absent)));
     for (id, account) in &state.accounts {
         assert_eq!(account.holds, open.get(id).copied().unwrap_or(0));
         let slugs = state.slugs.values().filter(|s| s.owner == *id).count();
@@ -170,8 +226,13 @@ fn check(state: &State) {
 fn seal(world: &mut World, after_ms: u64, candidates: Vec<SignedTransaction>) {
     let executed = candidates.len();
     let time = world.later(after_ms);
+    let validators: Vec<_> = world.state.validators.iter().map(|v| who(v.account)).collect();
+    // Now and then the first ones miss their turns.
+    let round = u32::try_from(after_ms % 7).unwrap().saturating_sub(4);
+    let turns = world.state.turns();
+    let proposer = turns[usize::try_from(round).unwrap() % turns.len()];
     let (block, next, _) =
-        world.state.propose(account(0), time, world.last.clone(), candidates).unwrap();
+        world.state.propose(proposer, time, world.last.clone(), candidates).unwrap();
     assert_eq!(block.transactions.len(), executed);
     let applied = world.state.apply(&block).unwrap();
     assert_eq!(applied, next);
@@ -188,7 +249,7 @@ fn seal(world: &mut World, after_ms: u64, candidates: Vec<SignedTransaction>) {
     }
     let snapshot = State::from_snapshot(&applied.to_snapshot().unwrap()).unwrap();
     assert_eq!(snapshot, applied);
-    let last = super::blocks::certificate(&block_header);
+    let last = super::blocks::certify(&block_header, round, &validators);
     *world = World { state: next, last: Some(last) };
 }
 
@@ -224,7 +285,7 @@ fn every_action_is_executed_now_and_then() {
     let mut world = crowd();
     let before = world.state.clone();
     let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..400 {
+    for _ in 0..800 {
         let step = step().new_tree(&mut runner).unwrap().current();
         if play(&mut world, std::slice::from_ref(&step)) > 0 {
             seen.insert(format!("{step:?}").split(' ').next().unwrap().to_owned());
@@ -233,7 +294,20 @@ fn every_action_is_executed_now_and_then() {
             seal(&mut world, after_ms, Vec::new());
         }
     }
-    let all = ["Close", "Open", "Publish", "Redeem", "Settle", "TopUp", "Transfer"];
+    let all = [
+        "Approve",
+        "Bond",
+        "Candidate",
+        "Close",
+        "Evidence",
+        "Open",
+        "Publish",
+        "Redeem",
+        "Settle",
+        "TopUp",
+        "Transfer",
+        "Unbond",
+    ];
     assert!(seen.iter().eq(all), "only {seen:?} were executed");
     assert_ne!(world.state.treasury, before.treasury);
 }

@@ -2,6 +2,7 @@
 
 mod world;
 
+use archipelag_protocol::{amount::Credits, policy::ElectionPolicy};
 use world::{CALM, Faults, World};
 
 /// Seeds of each kind of trouble. `CONSENSUS_SEEDS` sets another number.
@@ -13,10 +14,16 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
 /// Submits `count` transfers over some time under `faults`, heals everything, and checks that all of
 /// them are decided, by everybody, and that nothing was decided twice or lost.
 fn trouble(seed: u64, validators: u8, liars: &[usize], faults: Faults, count: usize) -> World {
-    let mut world = World::new(seed, validators, liars);
+    endure(World::new(seed, validators, liars), seed, faults, count)
+}
+
+fn endure(mut world: World, seed: u64, faults: Faults, count: usize) -> World {
     world.faults = faults;
     for _ in 0..count {
         world.submit();
+        if world.has_spares() {
+            (0..3).for_each(|_| world.canvass());
+        }
         if world.faults.partition && world.random.percent(20) {
             world.divide();
         }
@@ -37,7 +44,11 @@ fn trouble(seed: u64, validators: u8, liars: &[usize], faults: Faults, count: us
         }
     }
     world.check();
-    assert!(world.acknowledged.contains(&fresh), "seed {seed}: nothing is decided any more");
+    assert!(
+        world.acknowledged.contains(&fresh),
+        "seed {seed}: nothing is decided any more: {:?}",
+        world.standing()
+    );
     assert!(before >= count.min(1), "seed {seed}: nothing was decided");
     world
 }
@@ -98,4 +109,57 @@ fn a_validator_that_says_two_things_changes_nothing() {
         let heights = world.heights();
         assert!(heights.iter().all(|h| *h == heights[0]), "seed {seed}: {heights:?}");
     }
+}
+
+/// Four validators and three coordinators more, with epochs of seconds.
+fn elections(seed: u64, liars: &[usize]) -> World {
+    let election = ElectionPolicy {
+        epoch_ms: 1_500,
+        seats: 5,
+        bond_min: Credits::from_whole(100),
+        unbonding_ms: 4_000,
+        absent_blocks: 3,
+        ..ElectionPolicy::default()
+    };
+    World::with_spares(seed, 4, 3, liars, election)
+}
+
+#[test]
+fn seats_change_hands_while_everything_goes_wrong() {
+    let mut changed = 0;
+    for seed in seeds(40) {
+        let faults = Faults { loss_percent: 3, delay_ms: 60, crash_every: 150, ..CALM };
+        let world = elections(seed, &[]);
+        let before = world.seats();
+        let world = endure(world, seed, faults, 30);
+        let heights = world.heights();
+        assert!(heights.iter().all(|h| *h == heights[0]), "seed {seed}: {heights:?}");
+        changed += u64::from(world.seats() != before);
+    }
+    assert!(changed * 2 > seeds(40).end, "seats changed in {changed} of {:?} only", seeds(40));
+}
+
+#[test]
+fn who_says_two_things_is_found_out_now_and_then() {
+    let (mut found, count) = (0, seeds(30).end);
+    for seed in seeds(30) {
+        let faults = Faults { loss_percent: 2, delay_ms: 100, ..CALM };
+        let liar = usize::try_from(seed % 4).unwrap();
+        let world = endure(elections(seed, &[liar]), seed, faults, 15);
+        if world.is_slashed(liar) {
+            found += 1;
+            assert!(!world.seats().contains(&world.account(liar)), "seed {seed}");
+        }
+        for honest in (0..7).filter(|other| *other != liar) {
+            assert!(!world.is_slashed(honest), "seed {seed}: {honest} is honest");
+        }
+    }
+    assert!(found * 4 > count, "found {found} of {count}");
+}
+
+#[test]
+fn one_seed_twice_gives_one_history_of_elections() {
+    let faults = Faults { loss_percent: 3, crash_every: 100, ..CALM };
+    let run = || endure(elections(3, &[]), 3, faults, 20).digest();
+    assert_eq!(run(), run());
 }

@@ -14,7 +14,7 @@ use archipelag_protocol::{
     genesis::{Allocation, Genesis, Validator},
     id::{AccountId, BlockHash, NodeId, TxId},
     ledger::{Action, State, Transaction, transaction, vote::Step},
-    policy::Policy,
+    policy::{ElectionPolicy, Policy},
     query::CertifiedBlock,
     sign::SecretKey,
     time::Timestamp,
@@ -67,15 +67,29 @@ struct Process {
     validator: usize,
     engine: Option<Consensus>,
     blocks: Vec<CertifiedBlock>,
+    /// After the last of them.
+    state: Arc<State>,
     log: BTreeMap<u64, Vec<Entry>>,
     skew_ms: u64,
 }
 
 #[derive(Debug)]
 enum Event {
-    Deliver { to: usize, from: NodeId, bytes: Vec<u8> },
-    Tick { process: usize },
-    Restart { process: usize },
+    Deliver {
+        to: usize,
+        from: NodeId,
+        bytes: Vec<u8>,
+    },
+    Tick {
+        process: usize,
+    },
+    Restart {
+        process: usize,
+    },
+    /// Asks some other one for the blocks that it lacks, as who does not decide does.
+    Follow {
+        process: usize,
+    },
 }
 
 pub(super) struct World {
@@ -105,7 +119,19 @@ fn user(index: u8) -> SecretKey {
 
 impl World {
     pub(super) fn new(seed: u64, validators: u8, liars: &[usize]) -> Self {
-        let keys: Vec<_> = (0..validators).map(|i| SecretKey::from_seed([100 + i; 32])).collect();
+        Self::with_spares(seed, validators, 0, liars, ElectionPolicy::default())
+    }
+
+    /// As [`World::new`], with coordinators that follow and may be elected.
+    pub(super) fn with_spares(
+        seed: u64,
+        validators: u8,
+        spares: u8,
+        liars: &[usize],
+        election: ElectionPolicy,
+    ) -> Self {
+        let all = validators + spares;
+        let keys: Vec<_> = (0..all).map(|i| SecretKey::from_seed([100 + i; 32])).collect();
         let validator = |(index, key): (u8, &SecretKey)| Validator {
             account: key.account(),
             node: NodeId([index; 32]),
@@ -113,17 +139,17 @@ impl World {
         let genesis = Genesis {
             name: "test".into(),
             created: Timestamp(START),
-            policy: Policy::default(),
+            policy: Policy { election, ..Policy::default() },
             accounts: (0..=USERS)
-                .map(|i| Allocation {
-                    account: user(i).account(),
-                    balance: Credits::from_whole(1_000),
-                })
+                .map(|i| user(i).account())
+                .chain(keys.iter().map(SecretKey::account))
+                .map(|account| Allocation { account, balance: Credits::from_whole(1_000) })
                 .collect(),
             treasury: Credits::ZERO,
-            validators: (0..).zip(&keys).map(validator).collect(),
+            validators: (0..validators).zip(&keys).map(validator).collect(),
             publishers: Vec::new(),
         };
+        let first = Arc::new(State::genesis(genesis.clone()).unwrap());
         let mut processes = Vec::new();
         for index in 0..keys.len() {
             for _ in 0..if liars.contains(&index) { 2 } else { 1 } {
@@ -131,6 +157,7 @@ impl World {
                     validator: index,
                     engine: None,
                     blocks: Vec::new(),
+                    state: Arc::clone(&first),
                     log: BTreeMap::new(),
                     skew_ms: 0,
                 });
@@ -155,6 +182,9 @@ impl World {
         };
         for index in 0..world.processes.len() {
             world.start(index);
+            if spares > 0 {
+                world.schedule(START + 1, Event::Follow { process: index });
+            }
         }
         world
     }
@@ -208,14 +238,47 @@ impl World {
         let nonce = *self.submitted.entry(from.account()).and_modify(|n| *n += 1).or_insert(0);
         let to = user(u8::try_from(self.random.below(u64::from(USERS))).unwrap()).account();
         let amount = Credits::from_micro(1 + self.random.below(1_000));
-        let action = Action::Transfer { to, amount };
+        self.submit_action(from, nonce, Action::Transfer { to, amount })
+    }
+
+    /// Somebody takes part in the elections: a coordinator bonds, stands or stands down, or approves
+    /// of two others.
+    pub(super) fn canvass(&mut self) {
+        let count = self.keys.len() as u64;
+        let mut draw = || self.random.below(count);
+        let (who, one, other) = (draw(), draw(), draw());
+        let key = |index: u64| self.keys[usize::try_from(index).unwrap()].clone();
+        let mut candidates = vec![key(one).account(), key(other).account()];
+        candidates.sort_unstable();
+        candidates.dedup();
+        let node = NodeId([u8::try_from(who).unwrap(); 32]);
+        let from = key(who);
+        let state = Arc::clone(self.latest());
+        let bonded = state.stakes.get(&from.account()).is_some_and(|s| s.bonded > Credits::ZERO);
+        let action = match self.random.below(8) {
+            _ if !bonded => Action::Bond { amount: Credits::from_whole(150) },
+            0..3 => Action::Candidate { node: Some(node) },
+            3 => Action::Candidate { node: None },
+            4 => Action::Unbond { amount: Credits::from_whole(150) },
+            _ => Action::Approve { candidates },
+        };
+        let nonce = state.accounts[&from.account()].nonce;
+        self.submit_action(&from, nonce, action);
+    }
+
+    fn submit_action(&mut self, from: &SecretKey, nonce: u64, action: Action) -> TxId {
         let network = self.genesis.network().unwrap();
         let signed = from.seal(network, Transaction { nonce, salt: 0, action }).unwrap();
         let id = transaction::id(&signed).unwrap();
         let size_bytes = transaction::to_bytes(&signed).unwrap().len();
         // Who brings it to one that is down, or cut off, would bring it to another.
         let unsafe_here = self.faults.crash_every > 0 || self.faults.partition;
-        let one = usize::try_from(self.random.below(self.processes.len() as u64)).unwrap();
+        // Nor to one that has no seat.
+        let seats = self.seats();
+        let seated = |p: &Process| seats.contains(&self.keys[p.validator].account());
+        let places: Vec<_> =
+            (0..self.processes.len()).filter(|index| seated(&self.processes[*index])).collect();
+        let one = places[usize::try_from(self.random.below(places.len() as u64)).unwrap()];
         for index in 0..self.processes.len() {
             if unsafe_here || index == one {
                 let submission = Submission { id, transaction: signed.clone(), size_bytes };
@@ -279,6 +342,7 @@ impl World {
                 Output::Decided(decided) => {
                     assert_eq!(decided.state.height, process.blocks.len() as u64 + 1);
                     process.blocks.push(decided.certified.clone());
+                    process.state = Arc::clone(&decided.state);
                     others.push(Output::Decided(decided));
                 }
                 other => others.push(other),
@@ -362,6 +426,20 @@ impl World {
         }
     }
 
+    fn follow(&mut self, index: usize) {
+        let again = self.now + 300 + self.random.below(400);
+        self.schedule(again, Event::Follow { process: index });
+        let one = usize::try_from(self.random.below(self.processes.len() as u64)).unwrap();
+        let apart = self.faults.partition && self.sides[one] != self.sides[index];
+        let have = self.processes[index].blocks.len();
+        let blocks = &self.processes[one].blocks;
+        if apart || blocks.len() <= have || self.random.percent(self.faults.loss_percent) {
+            return;
+        }
+        let blocks = blocks[have..].iter().take(MAX_BLOCKS).cloned().collect();
+        self.step(index, |engine, now| engine.on(now, Input::Decided(blocks)));
+    }
+
     /// Draws which processes are on which side of a partition.
     pub(super) fn divide(&mut self) {
         for side in 0..self.sides.len() {
@@ -390,6 +468,7 @@ impl World {
                     }
                 }
                 Event::Restart { process } => self.start(process),
+                Event::Follow { process } => self.follow(process),
             }
         }
         self.now = end;
@@ -417,16 +496,57 @@ impl World {
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
     }
 
+    /// Where each process stands, for who has to find out why they are stuck.
+    pub(super) fn standing(&self) -> Vec<String> {
+        let seats = self.seats();
+        let one = |p: &Process| {
+            let seated = seats.contains(&self.keys[p.validator].account());
+            format!(
+                "{} {seated} {} {:?} pending {:?}",
+                p.validator,
+                p.blocks.len(),
+                p.engine,
+                p.engine.as_ref().map(|e| (e.pending(), e.deadline()))
+            )
+        };
+        self.processes.iter().map(one).collect()
+    }
+
+    pub(super) fn has_spares(&self) -> bool {
+        self.keys.len() > self.genesis.validators.len()
+    }
+
+    /// The state after the longest chain.
+    fn latest(&self) -> &Arc<State> {
+        &self.processes.iter().max_by_key(|p| p.blocks.len()).unwrap().state
+    }
+
+    /// Who has a seat after the longest chain.
+    pub(super) fn seats(&self) -> BTreeSet<AccountId> {
+        self.latest().validators.iter().map(|v| v.account).collect()
+    }
+
+    /// The account of a coordinator.
+    pub(super) fn account(&self, validator: usize) -> AccountId {
+        self.keys[validator].account()
+    }
+
+    /// Whether the longest chain took a stake for signing two things.
+    pub(super) fn is_slashed(&self, validator: usize) -> bool {
+        self.latest().stakes.get(&self.account(validator)).is_some_and(|s| s.slashed)
+    }
+
     /// Heights of the honest processes.
     pub(super) fn heights(&self) -> Vec<usize> {
         let honest = self.processes.iter().filter(|p| !self.liars.contains(&p.validator));
         honest.map(|p| p.blocks.len()).collect()
     }
 
-    /// Transactions in the blocks of the process that is furthest.
+    /// Transfers in the blocks of the process that is furthest.
     pub(super) fn included(&self) -> usize {
         let longest = self.processes.iter().map(|p| &p.blocks).max_by_key(|b| b.len()).unwrap();
-        longest.iter().map(|c| c.block.transactions.len()).sum()
+        let all = longest.iter().flat_map(|c| &c.block.transactions);
+        all.filter(|t| matches!(t.value.action, Action::Transfer { .. })).count()
     }
 
     /// A hash over all chains: the same seed gives the same.

@@ -1,0 +1,88 @@
+//! What a coordinator asks of the ledger by itself: that who signed two things loses stake and seat,
+//! and its own turns back when it missed one.
+
+use super::{
+    Consensus,
+    context::{Context, signed_proposal_of, signed_vote_of},
+    io::Io,
+};
+use crate::coordinator::engine::{Fatal, Submission};
+use arc_malachitebft_core_consensus::MisbehaviorEvidence;
+use archipelag_protocol::{
+    consensus::Message,
+    id::AccountId,
+    ledger::{Action, Evidence, Transaction, transaction},
+};
+
+/// How long a transaction of its own is given before it is sent again.
+const AGAIN_MS: u64 = 5_000;
+
+impl Io {
+    /// Keeps what proves that a validator signed two things, one proof of each, until the ledger has
+    /// one.
+    pub(super) fn accuse(&mut self, seen: &MisbehaviorEvidence<Context>) {
+        let votes = seen.votes.iter().flat_map(|(_, pairs)| pairs);
+        let votes =
+            votes.map(|(one, other)| Evidence::Votes(signed_vote_of(one), signed_vote_of(other)));
+        let proposals = seen.proposals.iter().flat_map(|(_, pairs)| pairs);
+        let proposals = proposals.map(|(one, other)| {
+            Evidence::Proposals(signed_proposal_of(one), signed_proposal_of(other))
+        });
+        for evidence in votes.chain(proposals) {
+            // A pair may be one message twice.
+            let Ok(offender) = evidence.offender() else { continue };
+            if offender != self.me() && self.can_lose(offender) {
+                tracing::warn!(validator = %offender.short(), "coordinator.signed_two_things");
+                self.evidence.entry(offender).or_insert(evidence);
+            }
+        }
+    }
+
+    fn can_lose(&self, offender: AccountId) -> bool {
+        let stake = self.state.stakes.get(&offender);
+        let seated = self.state.validators.contains(offender);
+        stake.map_or(seated, |stake| !stake.slashed)
+    }
+
+    /// What there is to ask for.
+    pub(super) fn own_action(&self) -> Option<Action> {
+        if let Some(evidence) = self.evidence.values().next() {
+            return Some(Action::Evidence { evidence: Box::new(evidence.clone()) });
+        }
+        let me = self.me();
+        let node = self.state.stakes.get(&me)?.node;
+        let absent = node.is_some() && self.state.epoch.absent.contains_key(&me);
+        absent.then_some(Action::Candidate { node })
+    }
+}
+
+impl Consensus {
+    /// Sends what there is to ask for, now and then until the ledger has it.
+    pub(super) fn ask(&mut self) -> Result<(), Fatal> {
+        let io = &mut self.io;
+        let state = io.state.clone();
+        io.evidence
+            .retain(|offender, _| state.stakes.get(offender).is_none_or(|stake| !stake.slashed));
+        if io.now < self.asks || !io.state.validators.contains(io.me()) {
+            return Ok(());
+        }
+        let Some(action) = io.own_action() else { return Ok(()) };
+        self.asks = io.now.after_ms(AGAIN_MS);
+        let nonce = io.state.accounts.get(&io.me()).map_or(0, |account| account.nonce);
+        let signed = io.key.seal(io.network, Transaction { nonce, salt: 0, action })?;
+        let bytes = transaction::to_bytes(&signed)?;
+        // Proofs are others' words: they pass the same door as everybody's.
+        let submission = Submission {
+            id: transaction::id(&signed)?,
+            transaction: signed,
+            size_bytes: bytes.len(),
+        };
+        let checked = transaction::decode(&bytes, io.network).and_then(|_| io.admit(submission));
+        match checked {
+            Ok(()) => io.broadcast(&Message::Transactions(vec![bytes.into()])),
+            // The operator may be at it with the same nonce.
+            Err(reason) => tracing::debug!(%reason, "coordinator.asks_again"),
+        }
+        Ok(())
+    }
+}
