@@ -47,6 +47,9 @@ pub(crate) struct New {
     /// Publishes without review: for development networks.
     #[arg(long)]
     open_publishing: bool,
+    /// A number of the network's policy: <field>=<value>, as `genesis show` prints them.
+    #[arg(long, value_name = "FIELD=VALUE")]
+    set: Vec<Pair<'=', String, serde_json::Value>>,
     #[arg(long)]
     out: PathBuf,
 }
@@ -101,13 +104,27 @@ fn identity(home: Option<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The default policy with some fields set to other values.
+fn policy(set: Vec<Pair<'=', String, serde_json::Value>>) -> anyhow::Result<Policy> {
+    let mut policy = serde_json::to_value(Policy::default())?;
+    for Pair(field, value) in set {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        let Some(slot) = policy.pointer_mut(&pointer) else {
+            bail!("--set {field}: the policy has no such field; `genesis show` prints all of them");
+        };
+        *slot = value;
+    }
+    let policy: Policy = serde_json::from_value(policy).context("--set")?;
+    Ok(policy)
+}
+
 fn write(new: New) -> anyhow::Result<()> {
     if new.out.exists() {
         bail!("{} exists already: a genesis is never changed", new.out.display());
     }
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let mut policy = Policy::default();
-    policy.publishing.open = new.open_publishing;
+    let mut policy = policy(new.set)?;
+    policy.publishing.open |= new.open_publishing;
     let genesis = Genesis {
         name: new.name,
         created: Timestamp(u64::try_from(since.as_millis())?),

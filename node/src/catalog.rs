@@ -146,7 +146,7 @@ impl Catalog {
         if version.is_some_and(|version| *version != entry.manifest.value.version) {
             return Err(Error::Invalid("the answer is about another version".into()));
         }
-        let resolved = self.keep(entry)?;
+        let resolved = self.keep(entry).await?;
         if version.is_none() {
             let mut slugs = lock(&self.0.slugs);
             if slugs.len() >= MAX_CACHED {
@@ -176,7 +176,7 @@ impl Catalog {
         if entry.record.cargo != cargo {
             return Err(Error::Invalid("the answer is about another Cargo".into()));
         }
-        self.keep(entry)
+        self.keep(entry).await
     }
 
     fn fresh_slug(&self, slug: &str) -> Option<Arc<Resolved>> {
@@ -191,10 +191,11 @@ impl Catalog {
     }
 
     /// Verifies an entry and keeps it.
-    fn keep(&self, entry: Entry) -> Result<Arc<Resolved>, Error> {
+    async fn keep(&self, entry: Entry) -> Result<Arc<Resolved>, Error> {
+        self.0.ledger.know(&entry.header).await;
         let (mesh, invalid) = (&self.0.mesh, |e: String| Error::Invalid(e));
         entry
-            .verify(mesh.trust(), &mesh.genesis().policy.payout)
+            .verify(&mesh.trust(), &mesh.genesis().policy.payout)
             .map_err(|e| invalid(e.to_string()))?;
         let known = lock(&self.0.cargos).get(&entry.record.cargo).map(|(_, known)| known.clone());
         if known.as_ref().is_some_and(|known| known.entry.record.height > entry.record.height) {

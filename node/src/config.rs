@@ -123,16 +123,17 @@ pub fn cores() -> u32 {
     u32::try_from(found).unwrap_or(MAX_JOBS).min(MAX_JOBS)
 }
 
-/// Votes when the genesis names this node's operator; otherwise the switch does nothing.
+/// Keeps the ledger when the genesis names this node's operator, or when it stands by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Coordinator {
     pub enabled: bool,
+    pub standby: bool,
 }
 
 impl Default for Coordinator {
     fn default() -> Self {
-        Self { enabled: true }
+        Self { enabled: true, standby: false }
     }
 }
 
@@ -219,7 +220,7 @@ impl Config {
 }
 
 /// What stands above each key in a written file.
-const ABOUT: [(&str, &str); 12] = [
+const ABOUT: [(&str, &str); 13] = [
     ("network", "The network whose genesis lies in this home."),
     ("name", "What this Island is called in lists; empty for a part of its node id."),
     ("region", "Where it stands, as Consumers ask for it with --region."),
@@ -230,7 +231,8 @@ const ABOUT: [(&str, &str); 12] = [
     ("http.listen", "The HTTP surface; other than loopback only with allow_remote = true."),
     ("island.enabled", "Whether this node runs jobs for others."),
     ("island.max_jobs", "Jobs at a time."),
-    ("coordinator.enabled", "Whether it votes when the genesis names its operator."),
+    ("coordinator.enabled", "Whether it keeps the ledger when the genesis names its operator."),
+    ("coordinator.standby", "Whether it keeps the ledger anyway, so that it can be elected."),
     ("log.format", "text or json."),
 ];
 

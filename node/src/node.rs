@@ -20,7 +20,7 @@ use archipelag_protocol::{
     catalog::State,
     codec,
     genesis::Genesis,
-    id::{CargoId, NodeId},
+    id::{AccountId, CargoId, NodeId},
     ledger::{Action, Rejected},
     query::{Request, Response},
 };
@@ -31,6 +31,10 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// How long a stopping Island may take to settle.
 const SETTLE_WAIT: Duration = Duration::from_secs(3);
+/// Between two questions for changes of the validators.
+const VALIDATORS_EVERY: Duration = Duration::from_secs(60);
+/// Between two looks whether another node is connected.
+const CONNECT_WAIT: Duration = Duration::from_millis(500);
 /// Queries of other nodes that are answered at a time.
 const MAX_ANSWERING: usize = 64;
 
@@ -40,7 +44,7 @@ pub struct Settings {
     pub mesh: mesh::Config,
     /// `None`: runs no Cargos for others.
     pub island: Option<island::Config>,
-    /// Only for nodes that the genesis names as validators.
+    /// Keeps the ledger; decides on it while its operator has a seat.
     pub coordinator: bool,
 }
 
@@ -90,28 +94,23 @@ impl Node {
         let tasks = Tasks::new(executor);
         let coordinator = if settings.coordinator {
             let key = identity.operator.clone();
-            let node = mesh::identity::node_of(identity.node.public().to_peer_id());
-            check_validator(&genesis, &key, node)?;
             let (config, outgoing) = coordinator::Config::among_others((*genesis).clone(), key);
             let started = Coordinator::start(config, disk.clone(), workers.clone(), &tasks);
-            Some((started.await?, outgoing))
+            let started = started.await?;
+            let node = mesh::identity::node_of(identity.node.public().to_peer_id());
+            check_seat(&started, identity.operator.account(), node)?;
+            Some((started, outgoing))
         } else {
             None
         };
         let mesh = Mesh::start(settings.mesh, &identity.node, genesis.clone(), transport, &tasks)?;
         let coordinator = coordinator.map(|(coordinator, outgoing)| {
-            let nodes = genesis.validators.iter().map(|validator| validator.node);
-            let others = nodes.filter(|node| *node != mesh.node()).collect();
-            coordinator::links::start(&coordinator, &mesh, others, outgoing, &tasks);
+            coordinator::links::start(&coordinator, &mesh, outgoing, &tasks);
+            coordinator::follower::start(&coordinator, &mesh, &tasks);
             coordinator
         });
-        let ledger = match &coordinator {
-            Some(coordinator) => Ledger::local(coordinator.clone()),
-            None => {
-                let validators = genesis.validators.iter().map(|validator| validator.node);
-                Ledger::remote(mesh.clone(), validators.collect())
-            }
-        };
+        let ledger = Ledger::of_node(coordinator.clone(), mesh.clone());
+        follow_validators(&mesh, &ledger, &tasks);
         let catalog = Catalog::new(
             mesh.clone(),
             ledger.clone(),
@@ -119,7 +118,7 @@ impl Node {
         );
         let operator = Wallet::new(identity.operator.clone(), network, ledger.clone());
         let payer = Wallet::new(identity.consumer.clone(), network, ledger.clone());
-        answer_queries(&mesh, &ledger, coordinator.is_some(), &tasks).await;
+        answer_queries(&mesh, &ledger, &tasks).await;
         catalog.serve(&tasks);
         if let Some(coordinator) = &coordinator {
             announce_published(coordinator.clone(), mesh.clone(), &tasks);
@@ -185,34 +184,46 @@ impl Node {
     }
 }
 
-fn check_validator(
-    genesis: &Genesis,
-    key: &archipelag_protocol::sign::SecretKey,
+/// The others send to the node that the ledger names.
+fn check_seat(
+    coordinator: &Coordinator,
+    account: AccountId,
     node: Option<NodeId>,
 ) -> anyhow::Result<()> {
-    let account = key.account();
-    match genesis.validator(account) {
-        Some(validator) if Some(validator.node) == node => Ok(()),
-        Some(_) => bail!("the genesis names another node for this operator: restore node.key"),
-        None => bail!(
-            "operator {account} is not a coordinator of network {:?}: set [coordinator] enabled = false",
-            genesis.name
+    match coordinator.state().validators.get(account) {
+        Some(validator) if Some(validator.node) != node => bail!(
+            "the ledger names another node for the seat of this operator: restore node.key, or start without [coordinator] and stand with this node from the next epoch on by `archipelag coordinator candidate`"
         ),
+        _ => Ok(()),
     }
 }
 
-/// Answers other nodes' queries: from the own coordinator, or by asking one.
-async fn answer_queries(mesh: &Mesh, ledger: &Ledger, local: bool, tasks: &Tasks) {
-    let Some(queries) = mesh.incoming_queries().await else { return };
-    tasks.spawn(answer_loop(queries, ledger.clone(), local, tasks.clone()));
+/// Keeps up with who has a seat.
+fn follow_validators(mesh: &Mesh, ledger: &Ledger, tasks: &Tasks) {
+    let (mesh, ledger, stop) = (mesh.clone(), ledger.clone(), tasks.stopping());
+    tasks.spawn(async move {
+        loop {
+            // The first connection takes a moment, and nothing is known before.
+            let connected = ledger.is_local() || !mesh.peers().is_empty();
+            let pause = if connected { VALIDATORS_EVERY } else { CONNECT_WAIT };
+            if connected && let Err(error) = ledger.follow_validators().await {
+                tracing::debug!(%error, "node.validators");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    });
 }
 
-async fn answer_loop(
-    mut queries: mpsc::Receiver<IncomingQuery>,
-    ledger: Ledger,
-    local: bool,
-    tasks: Tasks,
-) {
+/// Answers other nodes' queries: from the own coordinator, or by asking one.
+async fn answer_queries(mesh: &Mesh, ledger: &Ledger, tasks: &Tasks) {
+    let Some(queries) = mesh.incoming_queries().await else { return };
+    tasks.spawn(answer_loop(queries, ledger.clone(), tasks.clone()));
+}
+
+async fn answer_loop(mut queries: mpsc::Receiver<IncomingQuery>, ledger: Ledger, tasks: Tasks) {
     let room = Arc::new(Semaphore::new(MAX_ANSWERING));
     let stop = tasks.stopping();
     loop {
@@ -220,7 +231,7 @@ async fn answer_loop(
             () = stop.cancelled() => return,
             next = queries.recv() => next,
         };
-        let Some((_, request, answer)) = next else { return };
+        let Some((from, request, answer)) = next else { return };
         let Ok(place) = room.clone().try_acquire_owned() else {
             // An asker that has gone wants no answer.
             let _ = answer.send(Response::Unavailable("this node is busy: try again".into()));
@@ -229,16 +240,16 @@ async fn answer_loop(
         let ledger = ledger.clone();
         tasks.spawn(async move {
             let _place = place;
-            let response = forward(&ledger, request, local).await;
+            let response = forward(&ledger, from, request).await;
             let _ = answer.send(response);
         });
     }
 }
 
-async fn forward(ledger: &Ledger, request: Request, local: bool) -> Response {
-    match ledger.ask(request).await {
+async fn forward(ledger: &Ledger, from: NodeId, request: Request) -> Response {
+    match ledger.ask_for(Some(from), request).await {
         Ok(response) => response,
-        Err(error) if local => Response::Unavailable(error.to_string()),
+        Err(error) if ledger.is_local() => Response::Unavailable(error.to_string()),
         Err(error) => Response::Unavailable(format!("asked on behalf of a peer: {error}")),
     }
 }

@@ -26,6 +26,8 @@ pub const MAX_BATCH: usize = 256;
 pub const MAX_BLOCK_BYTES: usize = 832 << 10;
 /// A request or response of the light query protocol.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
+/// A proof in a file, with the changes of validators before it.
+pub const MAX_PROOF_BYTES: usize = 64 << 20;
 /// A genesis document.
 pub const MAX_GENESIS_BYTES: usize = 256 << 10;
 /// One JSON line of a Cargo's output, without its newline.

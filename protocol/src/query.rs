@@ -6,7 +6,10 @@ use crate::{
     catalog::Entry,
     codec,
     id::{AccountId, CargoId, HoldId, StateRoot},
-    ledger::{Account, Block, Certificate, Hold, IslandStanding, Key, Proven, TransactionReceipt},
+    ledger::{
+        Account, Block, Certificate, Handover, Hold, IslandStanding, Key, Proven, Stake,
+        TransactionReceipt,
+    },
     limits::{MAX_PAGE, MAX_QUERY_BYTES},
     manifest::Version,
 };
@@ -40,6 +43,15 @@ pub enum Request {
     },
     /// The adverts that the node holds, as signed bytes.
     Adverts,
+    /// The first changes of the validators after a height, in order.
+    Handovers {
+        after: u64,
+    },
+    /// Stakes of accounts after `after`, in their order; at most [`MAX_PAGE`].
+    Stakes {
+        after: Option<AccountId>,
+        limit: u16,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,6 +66,9 @@ pub enum Response {
     Proven(Box<Proven>),
     Blocks(Vec<CertifiedBlock>),
     Adverts(Vec<serde_bytes::ByteBuf>),
+    /// As many as fit; none when there are no more.
+    Handovers(Vec<Handover>),
+    Stakes(Vec<(AccountId, Stake)>),
     /// It could not be answered now; the text says why.
     Unavailable(String),
 }
@@ -90,7 +105,9 @@ pub struct LedgerStatus {
 pub fn decode_request(bytes: &[u8]) -> Result<Request, codec::Error> {
     let request = codec::decode_loose("query", MAX_QUERY_BYTES, bytes)?;
     let limit = match &request {
-        Request::Catalog { limit, .. } | Request::Blocks { limit, .. } => usize::from(*limit),
+        Request::Catalog { limit, .. }
+        | Request::Blocks { limit, .. }
+        | Request::Stakes { limit, .. } => usize::from(*limit),
         _ => 0,
     };
     if limit > MAX_PAGE {

@@ -28,11 +28,14 @@ fn identity(home: &Path) -> anyhow::Result<(String, String)> {
 }
 
 /// A genesis document of the homes' operators as validators, and of their Consumers with 1,000
-/// credits each.
-fn genesis(folder: &Path, homes: &[PathBuf]) -> anyhow::Result<PathBuf> {
+/// credits each, and policy fields with other values than the default.
+fn genesis(folder: &Path, homes: &[PathBuf], set: &[&str]) -> anyhow::Result<PathBuf> {
     let out = folder.join("genesis.cbor");
     let mut command = Command::new(program("archipelag-bootstrap"));
     command.args(["genesis", "new", "--name", "four", "--open-publishing", "--out"]).arg(&out);
+    for field in set {
+        command.args(["--set", field]);
+    }
     for home in homes {
         let (validator, consumer) = identity(home)?;
         command.args(["--validator", &validator, "--allocate", &format!("{consumer}=1000")]);
@@ -113,7 +116,7 @@ async fn four_coordinators_keep_one_ledger() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let homes: Vec<PathBuf> =
         (0..COORDINATORS).map(|i| folder.path().join(format!("c{i}"))).collect();
-    let document = genesis(folder.path(), &homes)?;
+    let document = genesis(folder.path(), &homes, &[])?;
     let document = document.to_str().context("a path")?;
     let mut nodes: Vec<Node> = Vec::new();
     for home in &homes {
@@ -161,6 +164,93 @@ async fn four_coordinators_keep_one_ledger() -> anyhow::Result<()> {
         node.json(&["ledger", "verify"])?;
     }
     proofs_need_no_trust(folder.path(), document, &nodes[1], &accounts[0]).await?;
+    for mut node in nodes {
+        assert!(node.stop().await?, "SIGTERM ends it well");
+    }
+    Ok(())
+}
+
+/// Accounts and states of the coordinators, as `node` shows them.
+fn seats(node: &Node) -> anyhow::Result<Vec<(String, String)>> {
+    let shown = node.json(&["coordinator", "set"])?;
+    let rows = shown["coordinators"].as_array().context("coordinators")?;
+    let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    Ok(rows.iter().map(|row| (text(row, "account"), text(row, "state"))).collect())
+}
+
+fn has(node: &Node, account: &str, state: &str) -> anyhow::Result<bool> {
+    Ok(seats(node)?.iter().any(|(a, s)| a == account && s == state))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seats_are_won_and_lost() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let homes: Vec<PathBuf> =
+        (0..COORDINATORS).map(|i| folder.path().join(format!("c{i}"))).collect();
+    let short =
+        ["election.epoch_ms=2000", "election.absent_blocks=2", "election.bond_min=10000000"];
+    let document = genesis(folder.path(), &homes, &short)?;
+    let file = document.to_str().context("a path")?;
+    let mut nodes: Vec<Node> = Vec::new();
+    for home in &homes {
+        let join = nodes.first().map(|first| first.join.clone());
+        nodes.push(Node::up(home, join.as_deref(), &["--genesis", file, "--no-island"])?);
+    }
+    let join = Some(nodes[0].join.clone());
+    let home = folder.path().join("fifth");
+    let more = ["--genesis", file, "--no-island", "--standby"];
+    let fifth = Node::up(&home, join.as_deref(), &more)?;
+    let text = |value: &Value| value["account"].as_str().map(str::to_owned).context("an account");
+    let candidate = text(&fifth.account("operator")?)?;
+    let consumer = text(&nodes[1].account("consumer")?)?;
+    // Blocks come when somebody wants something.
+    let pay = || nodes[0].json(&["account", "transfer", &consumer, "0.01"]);
+
+    // Who has nothing bonded can't stand for a seat.
+    nodes[0].json(&["account", "transfer", &candidate, "100"])?;
+    let refused = cli(&home, &["coordinator", "candidate"])?;
+    let said = archipelag_tests::text(&refused.stderr);
+    ensure!(!refused.status.success() && said.contains("a candidate needs 10"), "{said}");
+    fifth.json(&["coordinator", "candidate", "--bond", "20"])?;
+    ensure!(has(&nodes[2], &candidate, "candidate")?);
+    nodes[0].json(&["coordinator", "approve", &candidate, "--bond", "50", "--from-consumer"])?;
+    eventually("a seat for the fifth", async || {
+        pay()?;
+        Ok(has(&nodes[2], &candidate, "seat")?.then_some(()))
+    })
+    .await?;
+    ensure!(seats(&nodes[2])?.len() == 5);
+    // It decides with the others, and takes transactions.
+    fifth.json(&["ledger", "verify"])?;
+    nodes.push(fifth);
+    agree(&nodes).await?;
+    nodes[4].json(&["coordinator", "approve", &candidate])?;
+
+    // What a later set decided is proven by the genesis document, for who follows the changes.
+    let path = folder.path().join("b.proof");
+    let path = path.to_str().context("a path")?;
+    nodes[1].json(&["ledger", "proof", "--out", path, "account", &consumer])?;
+    let stranger = folder.path().join("stranger");
+    let verify = ["ledger", "verify", "--proof", path, "--genesis", file];
+    let checked = cli(&stranger, &verify)?;
+    ensure!(checked.status.success(), "{}", archipelag_tests::text(&checked.stderr));
+
+    // One that is gone loses its seat; the others go on meanwhile.
+    let gone = text(&nodes[3].account("operator")?)?;
+    nodes[3].kill()?;
+    eventually("a seat less", async || {
+        nodes[0].json(&["account", "transfer", &consumer, "0.01"])?;
+        Ok((!seats(&nodes[2])?.iter().any(|(account, _)| *account == gone)).then_some(()))
+    })
+    .await?;
+    ensure!(seats(&nodes[2])?.len() == 4);
+    // It follows again when it is back.
+    nodes[3].start()?;
+    nodes[0].json(&["account", "transfer", &consumer, "0.01"])?;
+    agree(&nodes).await?;
+    for node in &nodes {
+        node.json(&["ledger", "verify"])?;
+    }
     for mut node in nodes {
         assert!(node.stop().await?, "SIGTERM ends it well");
     }

@@ -195,9 +195,10 @@ async fn all(global: &Global) -> Outcome<Vec<Value>> {
                 let page = light.ledger.catalog(after.take(), limit).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.entry.manifest.value.slug.clone());
+                light.ledger.know(&last.entry.header).await;
                 let (trust, payout) = (light.mesh.trust(), &light.mesh.genesis().policy.payout);
                 // What isn't signed by its publisher and proven is not shown.
-                let right = page.iter().filter(|i| i.entry.verify(trust, payout).is_ok());
+                let right = page.iter().filter(|i| i.entry.verify(&trust, payout).is_ok());
                 cargos.extend(right.map(api::catalog_item));
             }
             light.stop().await;

@@ -58,6 +58,9 @@ pub(crate) struct Overrides {
     /// Run no jobs for others
     #[arg(long)]
     no_island: bool,
+    /// Keep the ledger without a seat, so that this node's operator can be elected to one
+    #[arg(long)]
+    standby: bool,
     /// Find nodes of the network on the local network
     #[arg(long)]
     mdns: bool,
@@ -84,6 +87,7 @@ impl Overrides {
             config.region.clone_from(region);
         }
         config.island.enabled &= !self.no_island;
+        config.coordinator.standby |= self.standby;
         config.mesh.mdns |= self.mdns;
         config.validate().map_err(|error| Failed::usage(error.to_string()))
     }

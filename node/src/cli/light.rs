@@ -65,9 +65,7 @@ impl Light {
         let mesh = Mesh::start(config, &key, genesis.clone(), transport()?, &tasks);
         let mesh = mesh.map_err(|e| failed(&e))?;
         mesh.dial(dialled, vec![address.clone()]).await?;
-        let validators = genesis.validators.iter().map(|v| v.node).filter(|node| *node != dialled);
-        let coordinators = std::iter::once(dialled).chain(validators).collect();
-        let ledger = Ledger::remote(mesh.clone(), coordinators);
+        let ledger = Ledger::by(dialled, mesh.clone());
         let (disk, lock): (Arc<dyn Disk>, _) = match home.light_directory(network)? {
             Some((path, lock)) => (Arc::new(FileDisk::new(path).map_err(disk)?), Some(lock)),
             None => (Arc::new(MemoryDisk::new()), None),

@@ -8,6 +8,7 @@ mod account;
 mod bench;
 mod cargo;
 mod client;
+mod coordinator;
 mod documents;
 mod events;
 mod exit;
@@ -94,6 +95,9 @@ enum Command {
     /// The ledger: where it stands, its blocks, whether it is right
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// Who decides on the ledger, and elections to that
+    #[command(subcommand)]
+    Coordinator(coordinator::Coordinator),
     /// Measure this build on this machine, beside baselines
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -148,6 +152,7 @@ impl Cli {
             Command::Islands(islands) => Box::pin(islands.run(&global)).await,
             Command::Account(account) => Box::pin(account.run(&global)).await,
             Command::Ledger(ledger) => Box::pin(ledger.run(&global)).await,
+            Command::Coordinator(c) => Box::pin(c.run(&global)).await,
             Command::Bench(bench) => Box::pin(bench.run(global.json)).await,
             Command::Completions { shell } => documents::completions(shell),
             Command::Man { directory } => documents::manual(&directory),

@@ -156,7 +156,8 @@ fn settings(config: &Config, identity: &Identity, genesis: &Genesis) -> Settings
         },
         island: config.island.enabled.then(|| island_config(config, node)),
         coordinator: config.coordinator.enabled
-            && genesis.validator(identity.operator.account()).is_some(),
+            && (config.coordinator.standby
+                || genesis.validator(identity.operator.account()).is_some()),
     }
 }
 

@@ -16,7 +16,7 @@ use archipelag_protocol::{
         Account, Epoch, Hold, IslandStanding, Key, Proven, Stake, Trust, ValidatorSet,
         light::Document, state::Slug,
     },
-    limits::{MAX_GENESIS_BYTES, MAX_QUERY_BYTES},
+    limits::{MAX_GENESIS_BYTES, MAX_PROOF_BYTES},
 };
 use clap::Subcommand;
 use serde::{Serialize, de::DeserializeOwned};
@@ -83,8 +83,10 @@ fn wrong(reason: impl std::fmt::Display) -> Failed {
 pub(crate) async fn prove(light: &Light, of: Of, out: Option<&Path>, as_json: bool) -> Outcome {
     let key = Key::from(of);
     let proven = light.ledger.prove(key.clone()).await?;
-    let document = Document { key, proven };
-    let value = check(light.mesh.trust(), &document)?;
+    light.ledger.know(&proven.header).await;
+    let handovers = light.mesh.handovers(proven.header.height);
+    let document = Document { key, proven, handovers };
+    let value = check(&light.mesh.trust(), &document)?;
     if let Some(path) = out {
         let bytes = document.to_bytes().map_err(wrong)?;
         fs::write(path, bytes)
@@ -95,7 +97,7 @@ pub(crate) async fn prove(light: &Light, of: Of, out: Option<&Path>, as_json: bo
 
 /// Checks a proof in a file, by a genesis document and nothing else.
 pub(crate) fn verify(global: &Global, file: &Path, genesis: Option<&Path>) -> Outcome {
-    let bytes = read("--proof", file, MAX_QUERY_BYTES)?;
+    let bytes = read("--proof", file, MAX_PROOF_BYTES)?;
     let document = Document::decode(&bytes).map_err(wrong)?;
     let network = document.proven.header.network;
     let genesis = match genesis {
@@ -107,7 +109,7 @@ pub(crate) fn verify(global: &Global, file: &Path, genesis: Option<&Path>) -> Ou
             ))
         })?,
     };
-    let trust = Trust::genesis(&genesis).map_err(wrong)?;
+    let trust = document.trust(Trust::genesis(&genesis).map_err(wrong)?).map_err(wrong)?;
     let value = check(&trust, &document)?;
     show(&document, &value, global.json)
 }
@@ -124,7 +126,7 @@ fn read(option: &str, path: &Path, limit: usize) -> Outcome<Vec<u8>> {
 fn check(trust: &Trust, document: &Document) -> Outcome<Value> {
     fn value<T: DeserializeOwned + Serialize>(
         trust: &Trust,
-        Document { key, proven }: &Document,
+        Document { key, proven, .. }: &Document,
     ) -> Outcome<Value> {
         let value: Option<T> = proven.verify(trust, key).map_err(wrong)?;
         serde_json::to_value(value).map_err(wrong)

@@ -6,9 +6,9 @@ use super::actor::Head;
 use archipelag_protocol::{
     catalog::{self, Entry},
     codec,
-    id::CargoId,
+    id::{AccountId, CargoId},
     ledger::{
-        Key, Proven, State, block,
+        Key, Proven, Stake, State, block,
         state::{Cargo, Slug},
     },
     limits::{MAX_PAGE, MAX_QUERY_BYTES},
@@ -93,6 +93,18 @@ pub(super) fn catalog(
         items.push(item);
     }
     Ok(items)
+}
+
+/// Stakes of the accounts behind `after`: at most `limit` and [`MAX_PAGE`].
+pub(super) fn stakes(
+    state: &State,
+    after: Option<AccountId>,
+    limit: u16,
+) -> Vec<(AccountId, Stake)> {
+    let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let stakes = state.stakes.range((after, Bound::Unbounded));
+    let page = stakes.take(usize::from(limit).min(MAX_PAGE));
+    page.map(|(account, stake)| (*account, stake.clone())).collect()
 }
 
 fn count(items: usize) -> u64 {

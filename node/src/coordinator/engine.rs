@@ -10,7 +10,9 @@ use super::consensus::log::Entry;
 use archipelag_protocol::{
     codec,
     id::{NodeId, TxId},
-    ledger::{Rejected, SignedTransaction, State, TransactionReceipt, block},
+    ledger::{
+        Handover, Key, Proven, Rejected, SignedTransaction, State, TransactionReceipt, block,
+    },
     query::CertifiedBlock,
     time::Timestamp,
 };
@@ -62,6 +64,22 @@ pub(crate) struct Decided {
     pub state: Arc<State>,
     /// One for each of the block's transactions, in order.
     pub receipts: Vec<TransactionReceipt>,
+}
+
+impl Decided {
+    /// What proves who decides from the next block on, when that changes.
+    ///
+    /// # Errors
+    /// A broken rule of ours.
+    pub(crate) fn handover(&self) -> Result<Option<Handover>, block::Error> {
+        if self.state.validators == self.state.last_validators {
+            return Ok(None);
+        }
+        let CertifiedBlock { block, certificate } = &self.certified;
+        let (header, certificate) = (block.header.clone(), certificate.clone());
+        let proof = self.state.prove(&Key::Validators)?;
+        Ok(Some(Handover(Proven { header, certificate, proof })))
+    }
 }
 
 /// The engine can't go on: our own fault, never a peer's.

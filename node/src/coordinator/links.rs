@@ -39,46 +39,54 @@ struct Link {
     blocks: mpsc::Sender<Vec<u8>>,
 }
 
-/// Connects a coordinator with the others, the nodes `others`, until its node stops.
+/// Connects a coordinator with the others that have a seat, until its node stops.
 pub(crate) fn start(
     coordinator: &Coordinator,
     mesh: &Mesh,
-    others: Vec<NodeId>,
     outgoing: mpsc::Receiver<Outgoing>,
     tasks: &Tasks,
 ) {
     for protocol in [Protocol::Consensus, Protocol::Block] {
         let limit = if protocol == Protocol::Block { MAX_MESSAGE_BYTES } else { SHORT_BYTES };
         let incoming = mesh.accept(protocol);
-        tasks.spawn(listen(coordinator.clone(), limit, others.clone(), incoming, tasks.clone()));
+        tasks.spawn(listen(coordinator.clone(), limit, incoming, tasks.clone()));
     }
-    let mut links = BTreeMap::new();
-    for node in others {
-        let link = |protocol, queue| {
-            let (sender, receiver) = mpsc::channel(queue);
+    tasks.spawn(sort(coordinator.clone(), mesh.clone(), outgoing, tasks.clone()));
+}
+
+impl Link {
+    fn open(mesh: &Mesh, node: NodeId, tasks: &Tasks) -> Self {
+        let queue = |protocol, length| {
+            let (sender, receiver) = mpsc::channel(length);
             tasks.spawn(write(mesh.clone(), node, protocol, receiver, tasks.clone()));
             sender
         };
-        let short = link(Protocol::Consensus, QUEUE);
-        links.insert(node, Link { short, blocks: link(Protocol::Block, BLOCK_QUEUE) });
+        let short = queue(Protocol::Consensus, QUEUE);
+        Self { short, blocks: queue(Protocol::Block, BLOCK_QUEUE) }
     }
-    tasks.spawn(sort(coordinator.clone(), links, outgoing, tasks.clone()));
 }
 
 /// Hands each message to the streams of its receivers.
 async fn sort(
     coordinator: Coordinator,
-    links: BTreeMap<NodeId, Link>,
+    mesh: Mesh,
     mut outgoing: mpsc::Receiver<Outgoing>,
     tasks: Tasks,
 ) {
     let stopping = tasks.stopping();
+    let mut links: BTreeMap<NodeId, Link> = BTreeMap::new();
     loop {
         let next = tokio::select! {
             () = stopping.cancelled() => return,
             next = outgoing.recv() => next,
         };
         let Some(Outgoing { to, message }) = next else { return };
+        let mut seated = coordinator.deciders();
+        seated.remove(&mesh.node());
+        links.retain(|node, _| seated.contains(node));
+        for node in seated {
+            links.entry(node).or_insert_with(|| Link::open(&mesh, node, &tasks));
+        }
         let receivers = links.iter().filter(|(node, _)| to.is_none_or(|to| to == **node));
         for (_, link) in receivers {
             let queue = if message.len() > SHORT_BYTES { &link.blocks } else { &link.short };
@@ -136,25 +144,25 @@ async fn write(
 async fn listen(
     coordinator: Coordinator,
     limit: usize,
-    others: Vec<NodeId>,
     mut incoming: mpsc::Receiver<(NodeId, Stream)>,
     tasks: Tasks,
 ) {
     let stopping = tasks.stopping();
-    let places: BTreeMap<NodeId, _> = others
-        .into_iter()
-        .map(|node| {
-            let semaphore = |places| Arc::new(Semaphore::new(places));
-            (node, (semaphore(STREAMS_PER_NODE), semaphore(BUDGET_BYTES)))
-        })
-        .collect();
+    let mut places = BTreeMap::new();
     loop {
         let next = tokio::select! {
             () = stopping.cancelled() => return,
             next = incoming.recv() => next,
         };
         let Some((from, stream)) = next else { return };
-        let Some((streams, budget)) = places.get(&from).cloned() else { continue };
+        let seated = coordinator.deciders();
+        places.retain(|node, _| seated.contains(node));
+        if !seated.contains(&from) {
+            continue;
+        }
+        let semaphore = |places| Arc::new(Semaphore::new(places));
+        let new = || (semaphore(STREAMS_PER_NODE), semaphore(BUDGET_BYTES));
+        let (streams, budget) = places.entry(from).or_insert_with(new).clone();
         let Ok(place) = streams.try_acquire_owned() else { continue };
         let (coordinator, stopping) = (coordinator.clone(), tasks.stopping());
         tasks.spawn(async move {

@@ -9,6 +9,7 @@ mod answers;
 pub mod config;
 mod consensus;
 mod engine;
+pub(crate) mod follower;
 pub(crate) mod links;
 mod mempool;
 pub mod metrics;
@@ -29,7 +30,7 @@ use actor::{Command, Core, Head, Shared};
 use archipelag_protocol::{
     codec,
     genesis::Genesis,
-    id::{NetworkId, NodeId, TxId},
+    id::{AccountId, NetworkId, NodeId, TxId},
     ledger::{Rejected, State, TransactionReceipt, block, transaction},
     limits::MAX_PAGE,
     query::{CertifiedBlock, Request, Response},
@@ -40,7 +41,7 @@ use consensus::Consensus;
 use engine::{Engine, Submission};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Weak},
     time::Duration,
@@ -77,6 +78,7 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Coordinator {
     network: NetworkId,
+    account: AccountId,
     commands: mpsc::Sender<Command>,
     head: watch::Receiver<Arc<Head>>,
     height: watch::Receiver<u64>,
@@ -115,7 +117,7 @@ impl Coordinator {
         tasks: &Tasks,
     ) -> Result<Self, Error> {
         let Config { genesis, key, outgoing } = config;
-        let network = genesis.network()?;
+        let (network, account) = (genesis.network()?, key.account());
         let opened = workers::run(workers.as_ref(), move || open(genesis, key, disk));
         let (store, first, engine) = opened.await??;
         tracing::info!(network = %network, height = first.state.height, "coordinator.start");
@@ -127,6 +129,7 @@ impl Coordinator {
         let head = watch::Sender::new(Arc::new(first));
         let this = Self {
             network,
+            account,
             commands,
             head: head.subscribe(),
             height: height.subscribe(),
@@ -154,6 +157,18 @@ impl Coordinator {
     #[must_use]
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.head().state)
+    }
+
+    /// Whether this coordinator decides the next block, with others or alone. One that does not
+    /// follows those who do.
+    #[must_use]
+    pub fn decides(&self) -> bool {
+        self.head.borrow().state.validators.contains(self.account)
+    }
+
+    /// The nodes of those who decide the next block.
+    pub(crate) fn deciders(&self) -> BTreeSet<NodeId> {
+        self.head.borrow().state.validators.iter().map(|validator| validator.node).collect()
     }
 
     fn head(&self) -> Arc<Head> {
@@ -249,6 +264,14 @@ impl Coordinator {
                 None => Response::Unavailable("there is no block yet to prove anything by".into()),
             },
             Request::Blocks { from, limit } => return self.blocks(from, limit).await,
+            Request::Handovers { after } => {
+                let store = self.store()?;
+                let read = move || store.handovers(after, answers::LIST_BYTES);
+                Response::Handovers(self.work(read).await??)
+            }
+            Request::Stakes { after, limit } => {
+                Response::Stakes(answers::stakes(state, after, limit))
+            }
             Request::Adverts => Response::Unavailable("adverts are the mesh's to answer".into()),
         })
     }

@@ -10,12 +10,12 @@ use archipelag_protocol::{
     codec,
     genesis::Genesis,
     id::{NetworkId, TxId},
-    ledger::{State, TransactionReceipt, transaction},
-    limits::{MAX_BLOCK_BYTES, MAX_GENESIS_BYTES},
+    ledger::{Handover, State, TransactionReceipt, block, transaction},
+    limits::{MAX_BLOCK_BYTES, MAX_GENESIS_BYTES, MAX_QUERY_BYTES},
     query::CertifiedBlock,
 };
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 use thiserror::Error;
 
 /// The name under which a disk holds it.
@@ -34,6 +34,8 @@ const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const RECEIPTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("receipts");
 /// By height and place.
 const LOG: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("log");
+/// Changes of the validators, by the height after which they took over.
+const HANDOVERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("handovers");
 const SNAPSHOTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("snapshots");
 
 /// Why the store can't be used.
@@ -53,6 +55,9 @@ pub enum Error {
     Failed(String),
     #[error(transparent)]
     Codec(#[from] codec::Error),
+    /// A broken rule of ours.
+    #[error(transparent)]
+    Block(#[from] block::Error),
 }
 
 fn corrupt(height: u64, reason: impl ToString) -> Error {
@@ -79,10 +84,7 @@ pub struct Progress {
 ///
 /// # Errors
 /// What is wrong with the block.
-pub fn follow(
-    state: &State,
-    next: &CertifiedBlock,
-) -> Result<State, archipelag_protocol::ledger::block::Error> {
+pub fn follow(state: &State, next: &CertifiedBlock) -> Result<State, block::Error> {
     next.block.header.verify(&next.certificate, &state.validators)?;
     state.apply(&next.block)
 }
@@ -116,6 +118,7 @@ impl Store {
             write.open_table(RECEIPTS)?;
             write.open_table(SNAPSHOTS)?;
             write.open_table(LOG)?;
+            write.open_table(HANDOVERS)?;
             let has_blocks = write.open_table(BLOCKS)?.first()?.is_some();
             let mut facts = write.open_table(FACTS)?;
             let found = facts.get(GENESIS)?.map(|v| v.value().to_vec());
@@ -284,6 +287,25 @@ impl Store {
         found.map(decoded).transpose()
     }
 
+    /// The changes of the validators after `height`, in order, as many as fit into `size_bytes`.
+    pub(crate) fn handovers(&self, height: u64, size_bytes: usize) -> Result<Vec<Handover>, Error> {
+        let found = self.database.with(|database| {
+            let table = database.begin_read()?.open_table(HANDOVERS)?;
+            let (mut found, mut room) = (Vec::new(), size_bytes);
+            for item in table.range((Bound::Excluded(height), Bound::Unbounded))? {
+                let (at, bytes) = item?;
+                let Some(left) = room.checked_sub(bytes.value().len()) else { break };
+                room = left;
+                found.push((at.value(), bytes.value().to_vec()));
+            }
+            Ok(found)
+        })?;
+        let decoded = |(at, bytes): (u64, Vec<u8>)| {
+            codec::decode_loose("handover", MAX_QUERY_BYTES, &bytes).map_err(|e| corrupt(at, e))
+        };
+        found.into_iter().map(decoded).collect()
+    }
+
     pub(crate) fn receipt(&self, transaction: TxId) -> Result<Option<TransactionReceipt>, Error> {
         let bytes = self.database.with(|database| {
             let receipts = database.begin_read()?.open_table(RECEIPTS)?;
@@ -335,6 +357,7 @@ struct Encoded {
     block: Vec<u8>,
     receipts: Vec<(TxId, Vec<u8>)>,
     snapshot: Option<Vec<u8>>,
+    handover: Option<Vec<u8>>,
 }
 
 impl Encoded {
@@ -345,11 +368,13 @@ impl Encoded {
             .iter()
             .map(|receipt| Ok((receipt.transaction, codec::encode_loose("receipt", receipt)?)));
         let due = height.is_multiple_of(SNAPSHOT_EVERY);
+        let handover = decided.handover()?;
         Ok(Self {
             height,
             block: codec::encode_loose("stored block", &decided.certified)?,
             receipts: receipts.collect::<Result<_, Error>>()?,
             snapshot: due.then(|| decided.state.to_snapshot()).transpose()?,
+            handover: handover.map(|h| codec::encode_loose("handover", &h)).transpose()?,
         })
     }
 
@@ -364,6 +389,9 @@ impl Encoded {
         let mut receipts = write.open_table(RECEIPTS)?;
         for (transaction, receipt) in &self.receipts {
             receipts.insert(&transaction.0, receipt.as_slice())?;
+        }
+        if let Some(handover) = &self.handover {
+            write.open_table(HANDOVERS)?.insert(self.height, handover.as_slice())?;
         }
         if let Some(snapshot) = &self.snapshot {
             put_snapshot(write, self.height, snapshot)?;

@@ -64,8 +64,10 @@ async fn prove(node: &Node, account: AccountId) -> Result<(Account, Option<Strin
     let wrong = |e: &dyn std::fmt::Display| Error::unavailable(format!("the ledger's proof: {e}"));
     let key = Key::Account(account);
     let proven = node.ledger.prove(key.clone()).await?;
-    let found = proven.verify(node.mesh.trust(), &key).map_err(|e| wrong(&e))?;
-    let bytes = Document { key, proven }.to_bytes().map_err(|e| wrong(&e))?;
+    node.ledger.know(&proven.header).await;
+    let found = proven.verify(&node.mesh.trust(), &key).map_err(|e| wrong(&e))?;
+    let handovers = node.mesh.handovers(proven.header.height);
+    let bytes = Document { key, proven, handovers }.to_bytes().map_err(|e| wrong(&e))?;
     Ok((found.unwrap_or_default(), Some(STANDARD.encode(bytes))))
 }
 

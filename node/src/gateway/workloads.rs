@@ -23,8 +23,9 @@ pub(super) async fn list(State(gateway): State<Gateway>, Reader(_): Reader) -> R
         let Some(last) = page.last() else { break };
         after = Some(last.entry.manifest.value.slug.clone());
         // What is not signed by its publisher and proven is not shown, whoever answered.
+        node.ledger.know(&last.entry.header).await;
         let (trust, payout) = (node.mesh.trust(), &node.mesh.genesis().policy.payout);
-        let right = page.iter().filter(|item| item.entry.verify(trust, payout).is_ok());
+        let right = page.iter().filter(|item| item.entry.verify(&trust, payout).is_ok());
         cargos.extend(right.map(api::catalog_item));
     }
     Ok(Json(json!({ "data": cargos })))

@@ -26,7 +26,7 @@ use archipelag_protocol::{
     codec as encoding,
     genesis::Genesis,
     id::{ContentId, NetworkId, NodeId},
-    ledger::Trust,
+    ledger::{Handover, Trust, light},
     query::{self, Request, Response},
     time::Timestamp,
 };
@@ -237,8 +237,23 @@ impl Mesh {
 
     /// The validators that this node knows, by which it judges what it is told of the ledger.
     #[must_use]
-    pub fn trust(&self) -> &Trust {
-        &self.shared.trust
+    pub fn trust(&self) -> Arc<Trust> {
+        self.shared.trust()
+    }
+
+    /// The changes of the validators that are known here, as far as they were before the block of
+    /// height `before`: with the genesis document they prove who decided that one.
+    #[must_use]
+    pub fn handovers(&self, before: u64) -> Vec<Handover> {
+        self.shared.handovers(before)
+    }
+
+    /// Learns who took over from the latest validators that are known here.
+    ///
+    /// # Errors
+    /// Why it does not count.
+    pub fn learn(&self, handover: Handover) -> Result<(), light::Error> {
+        self.shared.learn(handover)
     }
 
     #[must_use]

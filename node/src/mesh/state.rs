@@ -5,7 +5,7 @@ use archipelag_protocol::{
     advert::SignedAdvert,
     genesis::{self, Genesis},
     id::{NetworkId, NodeId},
-    ledger::Trust,
+    ledger::{Handover, Trust, light},
     time::Timestamp,
 };
 use libp2p::Multiaddr;
@@ -31,14 +31,21 @@ pub(super) struct Shared {
     pub(super) node: NodeId,
     pub(super) network: NetworkId,
     pub(super) genesis: Arc<Genesis>,
-    /// Whose word on the ledger counts.
-    pub(super) trust: Trust,
+    validators: RwLock<Validators>,
     pub(super) streams: Arc<Streams>,
     pub(super) metrics: Metrics,
     islands: RwLock<BTreeMap<NodeId, Arc<SignedAdvert>>>,
     peers: RwLock<BTreeMap<NodeId, PeerInfo>>,
     listen: RwLock<Vec<Multiaddr>>,
     changed: watch::Sender<u64>,
+}
+
+/// Whose word on the ledger counts.
+#[derive(Debug)]
+struct Validators {
+    trust: Arc<Trust>,
+    /// How that is known, from the genesis on.
+    handovers: Vec<Handover>,
 }
 
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -56,7 +63,7 @@ impl Shared {
             node,
             network,
             genesis,
-            trust,
+            validators: RwLock::new(Validators { trust: Arc::new(trust), handovers: Vec::new() }),
             streams: Streams::new(behaviour::stream_names(network)),
             metrics: Metrics::default(),
             islands: RwLock::default(),
@@ -64,6 +71,25 @@ impl Shared {
             listen: RwLock::default(),
             changed: watch::Sender::new(0),
         })
+    }
+
+    pub(super) fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&read(&self.validators).trust)
+    }
+
+    pub(super) fn handovers(&self, before: u64) -> Vec<Handover> {
+        let validators = read(&self.validators);
+        let before = validators.handovers.iter().take_while(|h| h.0.header.height < before);
+        before.cloned().collect()
+    }
+
+    pub(super) fn learn(&self, handover: Handover) -> Result<(), light::Error> {
+        let mut validators = write(&self.validators);
+        let mut trust = Trust::clone(&validators.trust);
+        trust.follow(&handover)?;
+        validators.trust = Arc::new(trust);
+        validators.handovers.push(handover);
+        Ok(())
     }
 
     /// Keeps an advert that has been verified; `false` when a newer one of the node is known.

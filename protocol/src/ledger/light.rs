@@ -21,7 +21,7 @@ use crate::{
     codec,
     genesis::{self, Genesis},
     id::{NetworkId, ValidatorsId},
-    limits::MAX_QUERY_BYTES,
+    limits::MAX_PROOF_BYTES,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, sync::Arc};
@@ -81,6 +81,8 @@ impl Proven {
 pub struct Document {
     pub key: Key,
     pub proven: Proven,
+    /// All changes of the validators before it, so that the genesis document is enough to check it.
+    pub handovers: Vec<Handover>,
 }
 
 impl Document {
@@ -93,9 +95,21 @@ impl Document {
     /// Decodes a document; nothing in it was verified.
     ///
     /// # Errors
-    /// When it is longer than [`MAX_QUERY_BYTES`] or malformed.
+    /// When it is longer than [`MAX_PROOF_BYTES`] or malformed.
     pub fn decode(bytes: &[u8]) -> Result<Self, codec::Error> {
-        codec::decode("proof", MAX_QUERY_BYTES, bytes)
+        codec::decode("proof", MAX_PROOF_BYTES, bytes)
+    }
+
+    /// What `trust`, which need not know more than the genesis document, knows with its handovers.
+    ///
+    /// # Errors
+    /// Why one of them does not count.
+    pub fn trust(&self, mut trust: Trust) -> Result<Trust, Error> {
+        let known = trust.height();
+        for handover in self.handovers.iter().filter(|h| h.0.header.height > known) {
+            trust.follow(handover)?;
+        }
+        Ok(trust)
     }
 }
 
@@ -171,16 +185,17 @@ impl Trust {
         };
         match term.id == found {
             true => Ok(header.verify(certificate, &term.validators)?),
-            // Who was in office once may not decide later on: keys leak.
-            false if height > self.height() && !self.was_in_office(found) => {
-                Err(Error::UnknownValidators { height, found })
-            }
+            // They may have taken over since; who was in office once decides nothing later on.
+            false if height > self.height() => Err(Error::UnknownValidators { height, found }),
             false => Err(Error::NotInOffice { height, found }),
         }
     }
 
-    fn was_in_office(&self, id: ValidatorsId) -> bool {
-        self.terms.values().any(|term| term.id == id)
+    /// Whether it is known who decided the block of `header`, so that a failed check is final.
+    #[must_use]
+    pub fn knows(&self, header: &Header) -> bool {
+        let latest = self.terms.last_key_value();
+        latest.is_some_and(|(from, term)| header.height <= *from || term.id == header.validators)
     }
 
     /// Learns who took over; the handovers of a network in order, none left out.
@@ -341,7 +356,12 @@ mod tests {
         usurped.rebuild_tree().unwrap();
         let late = proven(&usurped, &usurped, &account, &[1, 2, 3, 4]);
         let refused = late.verify::<Account>(&trust, &account);
-        assert!(matches!(refused, Err(Error::NotInOffice { height: 2, .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::UnknownValidators { height: 2, .. })), "{refused:?}");
+        assert!(!trust.knows(&late.header) && trust.knows(&later.header));
+        let mut before = late;
+        before.header.height = 1;
+        let refused = before.verify::<Account>(&trust, &account);
+        assert!(matches!(refused, Err(Error::Block(_))), "{refused:?}");
         let early = proven(&first, &first, &account, &[1, 2, 3]);
         assert!(early.verify::<Account>(&trust, &account).is_ok());
     }

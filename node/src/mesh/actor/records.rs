@@ -75,8 +75,8 @@ impl Actor {
     /// A record counts only under its own key, signed by its publisher and proven.
     fn check_record(&self, key: &[u8], value: &[u8]) -> Result<Entry, String> {
         let payout = &self.shared.genesis.policy.payout;
-        let entry =
-            Entry::decode(value, &self.shared.trust, payout).map_err(|e| bounded(e.to_string()))?;
+        let entry = Entry::decode(value, &self.shared.trust(), payout)
+            .map_err(|e| bounded(e.to_string()))?;
         let own = [
             Entry::key_of_cargo(entry.record.cargo),
             Entry::key_of_slug(&entry.manifest.value.slug),
