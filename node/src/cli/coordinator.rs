@@ -39,7 +39,7 @@ pub(crate) enum Coordinator {
     },
     /// Say who should have a seat, instead of what was said before
     #[command(
-        after_help = "Example:\n  archipelag coordinator approve 3b6a27bc… 9f86d081… --bond 20\n\nAn approval weighs as much as the account has bonded, and up to twice that with karma"
+        after_help = "Example:\n  archipelag coordinator approve 3b6a27bc… --bond 20\n\nAn approval weighs as much as the account has bonded, and up to twice that with karma"
     )]
     Approve {
         candidates: Vec<AccountId>,

@@ -8,15 +8,15 @@
 
 use super::{
     config::Outgoing,
-    consensus::log::Entry,
     engine::{self, Decided, Engine, Input, Output, Submission},
     metrics::Metrics,
+    staged::Staged,
     store::{self, Store},
 };
 use crate::disk::RETRY_DELAY;
 use archipelag_protocol::{
     consensus::{self, MAX_BLOCKS, MAX_MESSAGE_BYTES, Message},
-    id::{NodeId, TxId},
+    id::{AccountId, NodeId, TxId},
     ledger::{Certificate, Header, Rejected, State, TransactionReceipt},
     query::CertifiedBlock,
     time::Timestamp,
@@ -99,12 +99,14 @@ pub(super) struct Core {
     /// Submitters by transaction. Bounded by what the engine keeps pending, since it answers for
     /// each sooner or later.
     pub(super) waiting: BTreeMap<TxId, Vec<oneshot::Sender<TransactionReceipt>>>,
-    /// Commands that the engine has not seen. Empty, as `outputs`, unless the disk fails.
+    /// Commands that the engine has not seen. Empty, as what follows, unless the disk fails.
     pub(super) commands: VecDeque<Command>,
-    /// What the engine wants logged, with its height, and is not durable yet.
-    pub(super) log: Vec<(u64, Entry)>,
-    /// What else the engine wants done, in order; it is asked for more when all is.
-    pub(super) outputs: VecDeque<Output>,
+    /// What the engine wants done, in order; it is asked for more when all is.
+    pub(super) outputs: Vec<Output>,
+    /// What of it waits for the disk.
+    pub(super) staged: Option<Staged>,
+    /// Whose votes the engine casts.
+    pub(super) account: AccountId,
 }
 
 impl Core {
@@ -189,55 +191,67 @@ impl Core {
         }
     }
 
-    /// Does what the engine wants done, when the disk has taken what it must.
+    /// Does what the engine wants done, in the order that [`Staged`] says. What the disk does not take
+    /// is tried again the next time.
     fn perform(&mut self) -> Result<(), Fatal> {
-        self.persist()?;
-        while let Some(output) = self.outputs.pop_front() {
+        if let Some(staged) = self.staged.take() {
+            self.finish(staged)?;
+        }
+        let staged = Staged::of(std::mem::take(&mut self.outputs), self.account);
+        for message in &staged.early {
+            self.send(None, message.clone());
+        }
+        if staged.settled {
+            self.announce(&staged.decided);
+        }
+        self.finish(staged)
+    }
+
+    fn finish(&mut self, staged: Staged) -> Result<(), Fatal> {
+        if let Err(error) = self.persist(&staged) {
+            self.staged = Some(staged);
+            return Err(error);
+        }
+        if !staged.settled {
+            self.announce(&staged.decided);
+        }
+        for output in staged.after {
             match output {
                 Output::Refused { transaction, reason } => {
                     self.shared.metrics.refused.inc();
                     let height = self.head.borrow().state.height;
                     self.answer(&TransactionReceipt { transaction, height, outcome: Err(reason) });
                 }
-                // Persisted above.
-                Output::Log { .. } => {}
-                Output::Decided(decided) => self.decided(&decided),
                 Output::Serve { to, first } => self.serve(to, first),
                 Output::Send { to, message } => self.send(Some(to), message),
                 Output::Broadcast { message } => self.send(None, message),
+                // They are in the step's other parts.
+                Output::Log { .. } | Output::Early { .. } | Output::Decided(_) => {}
             }
         }
         Ok(())
     }
 
-    /// Makes durable, at once, what the engine's outputs ask for: blocks that are decided, and the
-    /// log. When it fails all of it is tried again the next time.
-    fn persist(&mut self) -> Result<(), Fatal> {
-        let mut others = VecDeque::with_capacity(self.outputs.len());
-        for output in self.outputs.drain(..) {
-            match output {
-                Output::Log { height, entry } => self.log.push((height, entry)),
-                other => others.push_back(other),
-            }
-        }
-        self.outputs = others;
-        let decided = self.outputs.iter().filter_map(|output| match output {
-            Output::Decided(decided) => Some(decided.as_ref()),
-            _ => None,
-        });
-        let decided: Vec<_> = decided.collect();
-        if self.log.is_empty() && decided.is_empty() {
+    /// Makes durable, at once, blocks that are decided and the log.
+    fn persist(&self, staged: &Staged) -> Result<(), Fatal> {
+        if staged.log.is_empty() && staged.decided.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
-        self.store.commit(&decided, &self.log)?;
-        self.log.clear();
+        let decided: Vec<_> = staged.decided.iter().collect();
+        self.store.commit(&decided, &staged.log)?;
         let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.shared.metrics.commit_us.inc_by(took);
         Ok(())
     }
 
-    /// Tells everybody of a block that is durable.
+    fn announce(&mut self, decided: &[Decided]) {
+        for decided in decided {
+            self.decided(decided);
+        }
+    }
+
+    /// Tells everybody of a block that is final.
     fn decided(&mut self, decided: &Decided) {
         let metrics = &self.shared.metrics;
         metrics.blocks.inc();

@@ -3,7 +3,7 @@
 //! An engine is a state machine: inputs and the time go in, outputs come out. The driver in
 //! [`super::actor`] owns it, gathers the outputs of some calls, makes durable what of them has to be,
 //! and then performs the others in order. So nothing leaves, and nobody is answered, before what led
-//! to it is durable. While the disk takes nothing the driver tries again and calls nothing; the
+//! to it is durable ([`super::step`] has the two exceptions). While the disk takes nothing the driver tries again and calls nothing; the
 //! engine never learns of it.
 
 use super::consensus::log::Entry;
@@ -46,6 +46,9 @@ pub(crate) enum Output {
     Refused { transaction: TxId, reason: Rejected },
     /// Must be durable before anything else of these outputs leaves, until the height is decided.
     Log { height: u64, entry: Entry },
+    /// Send to all other coordinators' nodes; need not wait for what is logged, but for its place in
+    /// the log ([`Entry::Reserved`]). May be lost.
+    Early { message: Vec<u8> },
     /// The next block is final: make it durable, then acknowledge it.
     Decided(Box<Decided>),
     /// Send decided blocks from height `first` on to one coordinator's node.

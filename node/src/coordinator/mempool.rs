@@ -7,7 +7,7 @@
 use super::engine::Submission;
 use archipelag_protocol::{
     id::{AccountId, TxId},
-    ledger::{Rejected, State},
+    ledger::{Rejected, SignedTransaction, State},
     time::Timestamp,
 };
 use std::{
@@ -56,6 +56,12 @@ fn expected_nonce(state: &State, account: AccountId) -> u64 {
 impl Mempool {
     pub(crate) fn len(&self) -> usize {
         self.arrivals.len()
+    }
+
+    /// Whether this very transaction waits here.
+    pub(crate) fn has(&self, transaction: &SignedTransaction, id: TxId) -> bool {
+        let waiting = self.accounts.get(&transaction.signer);
+        waiting.and_then(|w| w.get(&transaction.value.nonce)).is_some_and(|p| p.submission.id == id)
     }
 
     /// Whether a block could be made now.

@@ -13,6 +13,7 @@ pub(crate) mod follower;
 pub(crate) mod links;
 mod mempool;
 pub mod metrics;
+mod staged;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -145,9 +146,10 @@ impl Coordinator {
             outgoing,
             shared,
             waiting: BTreeMap::new(),
-            log: Vec::new(),
+            account,
             commands: VecDeque::new(),
-            outputs: VecDeque::new(),
+            outputs: Vec::new(),
+            staged: None,
         };
         tasks.spawn(actor::run(core, inbox, workers, tasks.stopping()));
         Ok(this)

@@ -71,20 +71,32 @@ impl State {
     /// # Errors
     /// What is wrong with it.
     pub fn apply(&self, block: &Block) -> Result<Self, Error> {
-        self.apply_listing(block).map(|(state, _)| state)
+        self.apply_listing(block, |_, _| false).map(|(state, _)| state)
     }
 
-    /// As [`State::apply`]; gives the ids of the block's transactions, too.
+    /// As [`State::apply`]; gives the ids of the block's transactions, too. Signatures of those that
+    /// `is_verified` are not checked again: it must have seen a transaction with this very id, which is
+    /// over all of its bytes, pass [`super::transaction::decode`].
     ///
     /// # Errors
     /// As [`State::apply`].
-    pub fn apply_listing(&self, block: &Block) -> Result<(Self, Vec<TxId>), Error> {
+    pub fn apply_listing(
+        &self,
+        block: &Block,
+        is_verified: impl Fn(&SignedTransaction, TxId) -> bool,
+    ) -> Result<(Self, Vec<TxId>), Error> {
         let header = &block.header;
         let mut next = self.begin(header.time, block.last.as_ref())?;
         let height = next.height;
         let ids = self.check_header(&next, block)?;
-        signatures::verify(self.network, &block.transactions).map_err(|invalid| {
-            Error::Transaction { height, index: invalid.index, reason: invalid.error.to_string() }
+        let unseen: Vec<_> = (0..)
+            .zip(block.transactions.iter().zip(&ids))
+            .filter(|(_, (transaction, id))| !is_verified(transaction, **id))
+            .map(|(index, (transaction, _))| (index, transaction))
+            .collect();
+        signatures::verify(self.network, unseen.iter().map(|(_, t)| *t)).map_err(|invalid| {
+            let index = unseen.get(invalid.index).map_or(0, |(index, _)| *index);
+            Error::Transaction { height, index, reason: invalid.error.to_string() }
         })?;
         for (index, (transaction, id)) in block.transactions.iter().zip(&ids).enumerate() {
             next.execute(transaction, *id).map_err(|e| Error::Transaction {

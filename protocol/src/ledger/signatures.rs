@@ -1,8 +1,8 @@
 //! Every signature in transactions, checked together.
 //!
 //! None of them needs the state: a voucher, receipt or manifest names its signers, and executing it
-//! compares them with the hold or the sender. So this runs once, at the door of the mempool and for
-//! each block from elsewhere, and may run on any thread.
+//! compares them with the hold or the sender. So this runs once, at the door of the mempool or for a
+//! block from elsewhere, and may run on any thread.
 
 use super::{Action, Evidence, SignedTransaction};
 use crate::{
@@ -22,12 +22,12 @@ pub(super) struct Invalid {
 ///
 /// # Errors
 /// The first transaction with a signature that is not its signer's.
-pub(super) fn verify(
+pub(super) fn verify<'a>(
     network: NetworkId,
-    transactions: &[SignedTransaction],
+    transactions: impl IntoIterator<Item = &'a SignedTransaction>,
 ) -> Result<(), Invalid> {
     let mut checks = Checks { batch: Batch::new(network), transactions: Vec::new() };
-    for (index, transaction) in transactions.iter().enumerate() {
+    for (index, transaction) in transactions.into_iter().enumerate() {
         checks.add(index, transaction).map_err(|e| Invalid { index, error: e.into() })?;
     }
     let Checks { batch, transactions } = checks;

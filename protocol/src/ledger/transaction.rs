@@ -181,11 +181,39 @@ pub fn to_bytes(transaction: &SignedTransaction) -> Result<Vec<u8>, codec::Error
 /// # Errors
 /// Why it can never be valid.
 pub fn decode(bytes: &[u8], network: NetworkId) -> Result<SignedTransaction, Rejected> {
+    let transaction = form(bytes)?;
+    signatures::verify(network, [&transaction]).map_err(|_| Rejected::Signature)?;
+    Ok(transaction)
+}
+
+/// As [`decode`] of each that is `wanted`; all signatures together cost half of one by one, while all
+/// are good.
+pub fn decode_all<B: AsRef<[u8]>>(
+    list: &[B],
+    network: NetworkId,
+    wanted: impl Fn(&SignedTransaction) -> Result<(), Rejected>,
+) -> Vec<Result<SignedTransaction, Rejected>> {
+    let formed = list.iter().map(|bytes| form(bytes.as_ref()));
+    let mut decoded: Vec<_> = formed
+        .map(|one| one.and_then(|transaction| wanted(&transaction).map(|()| transaction)))
+        .collect();
+    if signatures::verify(network, decoded.iter().flatten()).is_err() {
+        for one in &mut decoded {
+            if let Ok(transaction) = one
+                && signatures::verify(network, [&*transaction]).is_err()
+            {
+                *one = Err(Rejected::Signature);
+            }
+        }
+    }
+    decoded
+}
+
+/// All that [`decode`] checks but signatures.
+fn form(bytes: &[u8]) -> Result<SignedTransaction, Rejected> {
     let transaction: SignedTransaction = codec::decode("transaction", MAX_TRANSACTION_BYTES, bytes)
         .map_err(|e| Rejected::field("transaction", e.to_string()))?;
     check_batch(&transaction.value.action)?;
-    let one = std::slice::from_ref(&transaction);
-    signatures::verify(network, one).map_err(|_| Rejected::Signature)?;
     Ok(transaction)
 }
 

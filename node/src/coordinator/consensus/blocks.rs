@@ -33,6 +33,11 @@ impl Consensus {
             self.io.value_due = None;
             return Ok(false);
         }
+        if self.io.may_have_proposed && round == Round::ZERO {
+            // The others may have one of ours already: they wait for it no longer than for any.
+            self.io.value_due = None;
+            return Ok(false);
+        }
         let prepared = self.prepared.take();
         let prepared = prepared.filter(|(_, c)| c.block.header.height == self.io.height());
         let built = match prepared {
@@ -47,7 +52,7 @@ impl Consensus {
         let Some((hash, candidate)) = built else { return Ok(false) };
         self.io.value_due = None;
         self.io.candidates.insert(hash, candidate);
-        self.io.broadcast_body(hash);
+        self.io.broadcast_own(hash);
         let (height, value) = (Height(self.io.height()), Value(hash));
         self.feed(Input::Propose(LocallyProposedValue { height, round, value }))?;
         Ok(true)
@@ -100,7 +105,9 @@ impl Consensus {
     /// Checks a block of the height in progress, once.
     pub(super) fn keep(&mut self, block: Box<Block>, logged: bool) -> Result<(), Fatal> {
         let hash = block.header.hash()?;
-        let leads_to = match self.io.state.apply_listing(&block) {
+        // Some of the block's may be among them.
+        self.take_arrived();
+        let leads_to = match self.io.apply(&block) {
             Ok((state, ids)) => Some((Arc::new(state), ids)),
             Err(error) if error.is_ours() => return Err(error.into()),
             Err(error) => {

@@ -26,7 +26,8 @@ use archipelag_protocol::{
     consensus::{self, Message, NewRound, RoundVote, Why},
     id::{AccountId, BlockHash, NetworkId, NodeId, Signature, TxId},
     ledger::{
-        Block, Certificate, Evidence, Rejected, State, TransactionReceipt, transaction, vote::Step,
+        Block, Certificate, Evidence, Rejected, State, TransactionReceipt, block, transaction,
+        vote::Step,
     },
     query::CertifiedBlock,
     sign::SecretKey,
@@ -107,6 +108,10 @@ pub(super) struct Io {
     pub(super) round: u32,
     /// The round for which the library wants a value from us.
     pub(super) value_due: Option<Round>,
+    /// The height for which it is in the log that a proposal of ours for round 0 may leave early.
+    pub(super) reserved: Option<u64>,
+    /// Whether one may have left before a restart, so that there must be no other.
+    pub(super) may_have_proposed: bool,
     /// The fence: nothing is signed twice.
     pub(super) signed: BTreeMap<Act, Signed>,
     /// Proofs that validators signed two things, by who did.
@@ -143,6 +148,14 @@ impl Io {
             State::clone(&self.state).execute(transaction, submission.id)?;
         }
         self.mempool.add(self.now, &self.state, submission)
+    }
+
+    /// What a block leads to; signatures of transactions that wait here were checked when they came.
+    ///
+    /// # Errors
+    /// As [`State::apply`].
+    pub(super) fn apply(&self, block: &Block) -> Result<(State, Vec<TxId>), block::Error> {
+        self.state.apply_listing(block, |transaction, id| self.mempool.has(transaction, id))
     }
 
     pub(super) fn send(&mut self, to: NodeId, message: &Message) {
@@ -270,12 +283,33 @@ impl Io {
         match message {
             SignedConsensusMsg::Vote(vote) => self.broadcast(&Message::Vote(signed_vote_of(vote))),
             SignedConsensusMsg::Proposal(proposal) => {
-                self.broadcast(&Message::Proposal(signed_proposal_of(proposal)))
+                let early = self.has_reserved(round_of(proposal.round));
+                self.broadcast_when(early, &Message::Proposal(signed_proposal_of(proposal)));
             }
         }
     }
 
-    pub(super) fn broadcast_body(&mut self, block: BlockHash) {
+    /// Whether a proposal for this round of the height in progress need not wait for the log.
+    fn has_reserved(&self, round: u32) -> bool {
+        round == 0 && self.reserved == Some(self.height())
+    }
+
+    fn broadcast_when(&mut self, early: bool, message: &Message) {
+        match encoded(message) {
+            Some(message) if early => self.outputs.push(Output::Early { message }),
+            _ => self.broadcast(message),
+        }
+    }
+
+    /// Tells the others of a block that this one has just made.
+    pub(super) fn broadcast_own(&mut self, block: BlockHash) {
+        if let Some(candidate) = self.candidates.get(&block) {
+            let message = Message::Block(candidate.block.clone());
+            self.broadcast_when(self.has_reserved(self.round), &message);
+        }
+    }
+
+    fn broadcast_body(&mut self, block: BlockHash) {
         if let Some(candidate) = self.candidates.get(&block) {
             let message = Message::Block(candidate.block.clone());
             self.broadcast(&message);
@@ -354,6 +388,10 @@ impl Io {
                 let (block, logged) = (value.block, true);
                 let signed = Signed { block, valid_round: None, signature, logged };
                 ((value.round, Some(value.step)), signed)
+            }
+            Entry::Reserved { .. } => {
+                self.may_have_proposed = true;
+                return;
             }
             Entry::Proposal(proposal) if proposal.signer == me => {
                 let (value, signature) = (&proposal.value, proposal.signature);
@@ -447,9 +485,22 @@ impl Io {
         self.proposed.clear();
         self.signed.clear();
         self.value_due = None;
+        self.may_have_proposed = false;
         self.outputs.push(Output::Decided(Box::new(Decided { certified, state, receipts })));
+        self.reserve();
         for (transaction, reason) in self.mempool.advance(&self.state, &included) {
             self.outputs.push(Output::Refused { transaction, reason });
+        }
+    }
+}
+
+impl Io {
+    /// Reserves a place in the log for the next proposal, if the first one is ours.
+    fn reserve(&mut self) {
+        let first = self.state.turns().first() == Some(&self.me());
+        self.reserved = (first && !self.alone()).then(|| self.height());
+        if let Some(height) = self.reserved {
+            self.log(height, Entry::Reserved { round: 0 });
         }
     }
 }

@@ -22,6 +22,10 @@ use serde::{Deserialize, Serialize};
 /// One entry, in the order in which things happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Entry {
+    /// In this round a proposal of ours may have left without being in the log.
+    Reserved {
+        round: u32,
+    },
     Vote(SignedVote),
     Proposal(SignedProposal),
     Polka(Polka),
@@ -75,13 +79,13 @@ impl Entry {
         })
     }
 
-    /// The input to feed again; `None` for a body.
+    /// The input to feed again, if there is one.
     pub(super) fn input(&self, height: u64) -> Option<Input<Context>> {
         Some(match self {
             Self::Vote(vote) => Input::Vote(core_vote(vote.clone())),
             Self::Proposal(proposal) => Input::Proposal(core_proposal(proposal.clone())),
             Self::Polka(polka) => Input::PolkaCertificate(core_polka(polka)),
-            Self::Body(_) => return None,
+            Self::Reserved { .. } | Self::Body(_) => return None,
             Self::Checked { block, round, valid_round, proposer, valid } => {
                 let value = ProposedValue {
                     height: Height(height),

@@ -31,7 +31,7 @@ use arc_malachitebft_core_types::{
     LinearTimeouts, ThresholdParams, Timeout, ValuePayload, VoteExtensionPolicy,
 };
 use archipelag_protocol::{
-    consensus::Message,
+    consensus::{MAX_TRANSACTIONS, Message},
     id::BlockHash,
     ledger::{Certificate, State, transaction},
     limits::MAX_BLOCK_BYTES,
@@ -42,10 +42,15 @@ use context::{Address, Context, Height, Validators};
 use door::Door;
 use io::{Candidate, Io};
 use log::Entry;
+use serde_bytes::ByteBuf;
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 /// What a block of ours takes.
 const ROOM: Room = Room { transactions: 2_048, size_bytes: MAX_BLOCK_BYTES };
+/// Transactions of other coordinators that are looked at together; the rest come again.
+const MAX_ARRIVED: usize = 4_096;
+/// Bytes of transactions that go into one message: it travels among votes.
+const TOLD_BYTES: usize = 24 << 10;
 /// How far a block's time may be ahead of our clock before we believe in it.
 const CLOCK_DRIFT_MS: u64 = 2_000;
 
@@ -92,6 +97,10 @@ pub(crate) struct Consensus {
     announce: Timestamp,
     /// When a transaction of its own may be sent again.
     asks: Timestamp,
+    /// Transactions of other coordinators since the last tick, and own ones that they have to hear of:
+    /// together they cost less.
+    arrived: Vec<ByteBuf>,
+    told: Vec<ByteBuf>,
     /// The block that begins the next height, when that is ours to propose.
     prepared: Option<(BlockHash, Candidate)>,
 }
@@ -129,13 +138,16 @@ impl Consensus {
             proposed: BTreeMap::new(),
             round: 0,
             value_due: None,
+            reserved: None,
+            may_have_proposed: false,
             signed: BTreeMap::new(),
             evidence: BTreeMap::new(),
             replaying: false,
             running: false,
         };
         let core = new_core(me, io.height(), validators, true);
-        let wanted = !recovered.is_empty();
+        // A place that was reserved asks for nothing.
+        let wanted = recovered.iter().any(|entry| !matches!(entry, Entry::Reserved { .. }));
         let door = Door::default();
         Self {
             core,
@@ -146,6 +158,8 @@ impl Consensus {
             looked: 0,
             announce: Timestamp(0),
             asks: Timestamp(0),
+            arrived: Vec::new(),
+            told: Vec::new(),
             prepared: None,
         }
     }
@@ -283,6 +297,22 @@ impl Consensus {
         Ok(())
     }
 
+    /// Tells the others what was submitted here.
+    fn tell(&mut self) {
+        let (mut list, mut size_bytes) = (Vec::new(), 0);
+        for bytes in std::mem::take(&mut self.told) {
+            if size_bytes + bytes.len() > TOLD_BYTES || list.len() >= MAX_TRANSACTIONS {
+                self.io.broadcast(&Message::Transactions(std::mem::take(&mut list)));
+                size_bytes = 0;
+            }
+            size_bytes += bytes.len();
+            list.push(bytes);
+        }
+        if !list.is_empty() {
+            self.io.broadcast(&Message::Transactions(list));
+        }
+    }
+
     fn fire(&mut self) -> Result<(), Fatal> {
         let now = self.io.now;
         // Each may clear the others. Of equal times the order is that of their kinds.
@@ -346,11 +376,7 @@ impl Engine for Consensus {
                 let transaction = submission.transaction.clone();
                 match self.io.admit(submission) {
                     Ok(()) if self.io.alone() => {}
-                    Ok(()) => {
-                        let bytes = transaction::to_bytes(&transaction)?;
-                        let list = vec![serde_bytes::ByteBuf::from(bytes)];
-                        self.io.broadcast(&Message::Transactions(list));
-                    }
+                    Ok(()) => self.told.push(transaction::to_bytes(&transaction)?.into()),
                     Err(reason) => {
                         self.io.outputs.push(Output::Refused { transaction: id, reason });
                     }
@@ -379,6 +405,8 @@ impl Engine for Consensus {
                 self.io.broadcast(&Message::Status { height: self.io.state.height });
             }
         }
+        self.take_arrived();
+        self.tell();
         self.fire()?;
         self.ask()?;
         self.prepare()?;
@@ -392,7 +420,8 @@ impl Engine for Consensus {
             false => self.decides(),
         };
         let begins = self.wanted && !self.io.running && self.decides();
-        if (waits && self.io.mempool.is_ready()) || begins {
+        let gathered = !self.arrived.is_empty() || !self.told.is_empty();
+        if (waits && self.io.mempool.is_ready()) || begins || gathered {
             return Some(Timestamp(0));
         }
         let timer = self.io.timers.iter().map(|(due, _)| *due).min();

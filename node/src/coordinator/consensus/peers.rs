@@ -2,7 +2,7 @@
 //! blocks by which one that is behind catches up.
 
 use super::{
-    Consensus,
+    Consensus, MAX_ARRIVED,
     door::{self, Question},
 };
 use crate::coordinator::engine::{Fatal, Output, Submission};
@@ -19,15 +19,13 @@ impl Consensus {
     /// Takes decided blocks, as far as they follow.
     pub(super) fn catch_up(&mut self, blocks: Vec<CertifiedBlock>) -> Result<(), Fatal> {
         for certified in blocks {
-            let (state, height) = (&self.io.state, certified.block.header.height);
-            if height <= state.height {
+            let (io, header) = (&self.io, &certified.block.header);
+            if header.height <= io.state.height {
                 continue;
             }
-            let checked = certified
-                .block
-                .header
-                .verify(&certified.certificate, &state.validators)
-                .and_then(|()| state.apply_listing(&certified.block));
+            let checked = header
+                .verify(&certified.certificate, &io.state.validators)
+                .and_then(|()| io.apply(&certified.block));
             match checked {
                 Ok((state, ids)) => {
                     self.recovered.clear();
@@ -67,7 +65,8 @@ impl Consensus {
                 Ok(())
             }
             Message::Transactions(list) => {
-                self.take_transactions(&list);
+                let room = MAX_ARRIVED.saturating_sub(self.arrived.len());
+                self.arrived.extend(list.into_iter().take(room));
                 Ok(())
             }
             Message::WantDecided { from: first } => {
@@ -107,11 +106,15 @@ impl Consensus {
         }
     }
 
-    /// Takes transactions that were submitted to another coordinator, as if they had come here; but
+    /// Takes transactions that were submitted to other coordinators, as if they had come here; but
     /// nobody waits for them here, and they are not passed on.
-    fn take_transactions(&mut self, list: &[serde_bytes::ByteBuf]) {
-        for bytes in list {
-            let Ok(transaction) = transaction::decode(bytes, self.io.network) else { continue };
+    pub(super) fn take_arrived(&mut self) {
+        let list = std::mem::take(&mut self.arrived);
+        let state = &self.io.state;
+        // One that a block took meanwhile needs no check.
+        let decoded = transaction::decode_all(&list, self.io.network, |t| state.check(t));
+        for (bytes, transaction) in list.iter().zip(decoded) {
+            let Ok(transaction) = transaction else { continue };
             let id = TxId(Sha256::digest(bytes).into());
             let submission = Submission { id, transaction, size_bytes: bytes.len() };
             // One that is refused here may be taken where it was submitted.

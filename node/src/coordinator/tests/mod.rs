@@ -466,9 +466,10 @@ fn messages_of_peers_reach_the_engine_and_its_answers_go_out() {
         outgoing: Some(outgoing),
         shared: Arc::new(Shared::new()),
         waiting: Default::default(),
-        log: Default::default(),
+        account: validator().account(),
         commands: Default::default(),
         outputs: Default::default(),
+        staged: None,
     };
     let from = NodeId([3; 32]);
     let say = |text: &str| Command::Peer { from, message: text.into(), place: None };

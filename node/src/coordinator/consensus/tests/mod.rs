@@ -44,6 +44,7 @@ fn endure(mut world: World, seed: u64, faults: Faults, count: usize) -> World {
         }
     }
     world.check();
+    world.check_acknowledged();
     assert!(
         world.acknowledged.contains(&fresh),
         "seed {seed}: nothing is decided any more: {:?}",

@@ -7,7 +7,10 @@
 //! 2021).
 
 use super::super::{Consensus, log::Entry};
-use crate::coordinator::engine::{Engine, Input, Output, Submission};
+use crate::coordinator::{
+    engine::{Decided, Engine, Input, Output, Submission},
+    staged::Staged,
+};
 use archipelag_protocol::{
     amount::Credits,
     consensus::{self, MAX_BLOCKS, Message},
@@ -306,15 +309,28 @@ impl World {
             self.faults.crash_every > 0 && self.random.below(self.faults.crash_every) == 0;
         let Some(engine) = &mut self.processes[index].engine else { return };
         let outputs = act(engine, now).expect("an engine does not fail");
+        let me = self.keys[self.processes[index].validator].account();
+        let staged = Staged::of(outputs, me);
+        let mut sent = if crashes { self.random.below(6) } else { u64::MAX };
+        for message in &staged.early {
+            if sent == 0 {
+                return self.crash(index);
+            }
+            self.send(index, None, message);
+            sent -= 1;
+        }
+        if staged.settled {
+            self.acknowledge(index, &staged.decided);
+        }
         if crashes && self.random.percent(30) {
             return self.crash(index);
         }
-        let outputs = self.persist(index, outputs);
+        self.persist(index, staged.log, &staged.decided);
         if crashes && self.random.percent(30) {
             return self.crash(index);
         }
-        let sent = if crashes { self.random.below(4) } else { u64::MAX };
-        self.perform(index, outputs, sent);
+        self.acknowledge(index, &staged.decided);
+        self.perform(index, staged.after, sent);
         match crashes {
             true => self.crash(index),
             false => self.plan(index),
@@ -327,46 +343,37 @@ impl World {
         self.schedule(at, Event::Restart { process: index });
     }
 
-    fn persist(&mut self, index: usize, outputs: Vec<Output>) -> Vec<Output> {
+    fn persist(&mut self, index: usize, log: Vec<(u64, Entry)>, decided: &[Decided]) {
         let process = &mut self.processes[index];
-        let mut others = Vec::new();
-        for output in outputs {
-            match output {
-                Output::Log { height, entry } => {
-                    // Through its bytes, as on a disk.
-                    let bytes = archipelag_protocol::codec::encode_loose("log", &entry).unwrap();
-                    let back = archipelag_protocol::codec::decode_loose("log", 1 << 23, &bytes);
-                    assert_eq!(back.as_ref(), Ok(&entry));
-                    process.log.entry(height).or_default().push(entry);
-                }
-                Output::Decided(decided) => {
-                    assert_eq!(decided.state.height, process.blocks.len() as u64 + 1);
-                    process.blocks.push(decided.certified.clone());
-                    process.state = Arc::clone(&decided.state);
-                    others.push(Output::Decided(decided));
-                }
-                other => others.push(other),
-            }
+        for (height, entry) in log {
+            // Through its bytes, as on a disk.
+            let bytes = archipelag_protocol::codec::encode_loose("log", &entry).unwrap();
+            let back = archipelag_protocol::codec::decode_loose("log", 1 << 23, &bytes);
+            assert_eq!(back.as_ref(), Ok(&entry));
+            process.log.entry(height).or_default().push(entry);
+        }
+        for decided in decided {
+            assert_eq!(decided.state.height, process.blocks.len() as u64 + 1);
+            process.blocks.push(decided.certified.clone());
+            process.state = Arc::clone(&decided.state);
         }
         let next = process.blocks.len() as u64 + 1;
         process.log = process.log.split_off(&next);
-        others
+    }
+
+    fn acknowledge(&mut self, index: usize, decided: &[Decided]) {
+        if !self.liars.contains(&self.processes[index].validator) {
+            let receipts = decided.iter().flat_map(|decided| &decided.receipts);
+            self.acknowledged.extend(receipts.map(|receipt| receipt.transaction));
+        }
     }
 
     fn perform(&mut self, index: usize, outputs: Vec<Output>, mut sent: u64) {
-        let validator = self.processes[index].validator;
         for output in outputs {
             if sent == 0 {
                 return;
             }
             match output {
-                Output::Decided(decided) => {
-                    if !self.liars.contains(&validator) {
-                        let ids = decided.receipts.iter().map(|r| r.transaction);
-                        self.acknowledged.extend(ids);
-                    }
-                    continue;
-                }
                 Output::Send { to, message } => self.send(index, Some(to), &message),
                 Output::Broadcast { message } => self.send(index, None, &message),
                 Output::Serve { to, first } => {
@@ -376,7 +383,10 @@ impl World {
                     let message = consensus::encode(&Message::Decided(blocks)).unwrap();
                     self.send(index, Some(to), &message);
                 }
-                Output::Refused { .. } | Output::Log { .. } => continue,
+                Output::Refused { .. }
+                | Output::Log { .. }
+                | Output::Early { .. }
+                | Output::Decided(_) => continue,
             }
             sent -= 1;
         }
@@ -487,6 +497,12 @@ impl World {
         }
         let state = self.state_of(longest);
         state.check_conservation().unwrap();
+    }
+
+    /// Nothing that was acknowledged is lost; when everybody is back, since a node may acknowledge what
+    /// others decided before its own disk has it.
+    pub(super) fn check_acknowledged(&self) {
+        let longest = self.processes.iter().map(|p| &p.blocks).max_by_key(|b| b.len()).unwrap();
         let included: BTreeSet<_> = longest
             .iter()
             .flat_map(|c| &c.block.transactions)
