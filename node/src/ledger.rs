@@ -3,20 +3,29 @@
 //! Consumer, Island, gateway and command line all ask through here, so none of them knows whether
 //! this node is a coordinator.
 
-use crate::{coordinator::Coordinator, mesh::Mesh};
+use crate::{
+    coordinator::{self, Coordinator},
+    mesh::{self, Mesh},
+};
 use archipelag_protocol::{
+    amount::Credits,
     catalog::Entry,
     codec,
+    genesis::Genesis,
     id::{AccountId, CargoId, HoldId, NodeId},
     ledger::{
-        Account, Header, Hold, IslandStanding, Key, Proven, Rejected, SignedTransaction,
-        TransactionReceipt, transaction,
+        Account, Handover, Header, Hold, IslandStanding, Key, Proven, Rejected, SignedTransaction,
+        State, TransactionReceipt, Trust, transaction,
     },
     manifest::Version,
     query::{CatalogItem, CertifiedBlock, LedgerStatus, Request, Response},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
 use thiserror::Error;
+
+/// Connected nodes that are asked for changes of the validators, besides those who have a seat.
+const CONNECTED_ASKED: usize = 3;
 
 /// Why the ledger did not do what it was asked.
 #[derive(Clone, Debug, Error)]
@@ -70,18 +79,13 @@ impl Ledger {
         Self { local: None, mesh: Some(mesh), dialled: Some(dialled) }
     }
 
-    /// The nodes to ask: who has a seat, as far as is known here. On one's own behalf also who had one
-    /// at first; on another's not the asker, so that no question goes in circles.
-    fn coordinators(&self, mesh: &Mesh, asker: Option<NodeId>) -> Vec<NodeId> {
+    /// The nodes to ask: who has a seat, as far as is known here, and who had one at first.
+    fn coordinators(&self, mesh: &Mesh) -> Vec<NodeId> {
         let (trust, genesis) = (mesh.trust(), mesh.genesis());
         let followed = self.local.iter().flat_map(Coordinator::deciders);
-        let seated = followed.chain(trust.validators().iter().map(|v| v.node));
-        let mut nodes: Vec<_> = self.dialled.into_iter().chain(seated).collect();
-        if asker.is_none() {
-            nodes.extend(genesis.validators.iter().map(|v| v.node));
-        }
+        let seated = trust.validators().iter().chain(&genesis.validators).map(|v| v.node);
+        let mut nodes: Vec<_> = self.dialled.into_iter().chain(followed).chain(seated).collect();
         let mut seen = BTreeSet::from([mesh.node()]);
-        seen.extend(asker);
         nodes.retain(|node| seen.insert(*node));
         nodes
     }
@@ -89,28 +93,39 @@ impl Ledger {
     /// Whether this node answers for the ledger by itself.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.local.as_ref().is_some_and(Coordinator::decides) || self.mesh.is_none()
+        self.answering().is_some()
     }
 
-    /// Learns of changes of the validators, from whoever answers.
-    ///
-    /// # Errors
-    /// When no coordinator answers, or what it says does not count.
-    pub async fn follow_validators(&self) -> Result<(), Error> {
-        let Some(mesh) = &self.mesh else { return Ok(()) };
-        loop {
-            let after = mesh.trust().height();
-            let handovers = match self.ask(Request::Handovers { after }).await? {
-                Response::Handovers(handovers) => handovers,
-                other => return Err(unexpected(other)),
-            };
-            if handovers.is_empty() {
-                return Ok(());
+    /// The own coordinator, if that answers.
+    fn answering(&self) -> Option<&Coordinator> {
+        self.local.as_ref().filter(|local| local.decides() || self.mesh.is_none())
+    }
+
+    /// Learns of changes of the validators: from the own coordinator, those who have a seat and some
+    /// who are connected, until it is `enough`. Changes prove themselves; that there are none is a
+    /// word, so all of them are asked.
+    pub async fn follow_validators(&self, enough: impl Fn(&Trust) -> bool) {
+        let Some(mesh) = &self.mesh else { return };
+        if let Some(local) = &self.local {
+            while let Response::Handovers(list) = local.answer(after(mesh)).await {
+                if !learn(mesh, list) {
+                    break;
+                }
             }
-            for handover in handovers {
-                // Another task may have learnt it meanwhile.
-                if handover.0.header.height > mesh.trust().height() {
-                    mesh.learn(handover).map_err(|e| Error::Unproven(e.to_string()))?;
+            if local.decides() {
+                return;
+            }
+        }
+        let mut nodes = self.coordinators(mesh);
+        let connected = mesh.peers().into_iter().map(|peer| peer.node);
+        nodes.extend(connected.take(CONNECTED_ASKED));
+        for node in nodes {
+            if enough(&mesh.trust()) {
+                return;
+            }
+            while let Ok(Response::Handovers(list)) = mesh.query(node, after(mesh)).await {
+                if !learn(mesh, list) {
+                    break;
                 }
             }
         }
@@ -120,8 +135,8 @@ impl Ledger {
     /// that is known here. That nobody answers shows when the header is checked.
     pub async fn know(&self, header: &Header) {
         let known = self.mesh.as_ref().is_none_or(|mesh| mesh.trust().knows(header));
-        if !known && let Err(error) = self.follow_validators().await {
-            tracing::debug!(%error, "ledger.handovers");
+        if !known {
+            self.follow_validators(|trust| trust.knows(header)).await;
         }
     }
 
@@ -130,26 +145,12 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unreachable`] when nobody answers.
     pub async fn ask(&self, request: Request) -> Result<Response, Error> {
-        self.ask_for(None, request).await
-    }
-
-    /// As [`Ledger::ask`], on behalf of another node.
-    ///
-    /// # Errors
-    /// As [`Ledger::ask`].
-    pub async fn ask_for(
-        &self,
-        asker: Option<NodeId>,
-        request: Request,
-    ) -> Result<Response, Error> {
-        if let Some(local) = &self.local
-            && (local.decides() || self.mesh.is_none())
-        {
+        if let Some(local) = self.answering() {
             return Ok(local.answer(request).await);
         }
         let mut last = "none is known".to_owned();
         let Some(mesh) = &self.mesh else { return Err(Error::Unreachable(last)) };
-        for node in self.coordinators(mesh, asker) {
+        for node in self.coordinators(mesh) {
             match mesh.query(node, request.clone()).await {
                 Ok(Response::Unavailable(reason)) => last = reason,
                 Ok(response) => return Ok(response),
@@ -174,31 +175,112 @@ impl Ledger {
         }
     }
 
+    /// What the state has under `key`: by the own coordinator, or proven by another. `of` reads it from
+    /// a state at hand.
+    ///
     /// # Errors
-    /// When no coordinator answers.
+    /// When no coordinator answers with a proof that counts.
+    async fn read<T: DeserializeOwned + Serialize>(
+        &self,
+        key: Key,
+        of: impl Fn(&State) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        if let Some(local) = self.answering() {
+            return Ok(of(&*local.running_state()?));
+        }
+        let found = self.verified(vec![key], |values| values.into_iter().next()).await?;
+        match (found, &self.mesh) {
+            (Some((_, value)), _) => Ok(value.flatten()),
+            // What holds before the first block is in the genesis document.
+            (None, Some(mesh)) => {
+                let first = State::genesis(Genesis::clone(mesh.genesis()));
+                first.map(|state| of(&state)).map_err(|_| Error::WrongAnswer)
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The balances of some accounts at one height, proven; `None` before the first block.
+    ///
+    /// # Errors
+    /// As [`Ledger::account`].
+    pub async fn balances(
+        &self,
+        accounts: &[AccountId],
+    ) -> Result<Option<(u64, Vec<Credits>)>, Error> {
+        let keys = accounts.iter().map(|id| Key::Account(*id)).collect();
+        let balance = |account: Option<Account>| account.unwrap_or_default().balance;
+        self.verified(keys, |values| values.into_iter().map(balance).collect()).await
+    }
+
+    /// What the state of one block has under `keys`, and that block's height, by the first coordinator
+    /// whose proofs count; `None` before the first block.
+    async fn verified<T: DeserializeOwned + Serialize, U>(
+        &self,
+        keys: Vec<Key>,
+        collect: impl Fn(Vec<Option<T>>) -> U,
+    ) -> Result<Option<(u64, U)>, Error> {
+        let mut last = Error::Unreachable("none is known".to_owned());
+        let Some(mesh) = &self.mesh else { return Err(last) };
+        let request = Request::Prove(keys.clone());
+        let own = self.is_local().then(|| mesh.node());
+        for node in own.into_iter().chain(self.coordinators(mesh)) {
+            let answer = match own {
+                Some(_) => self.ask(request.clone()).await,
+                None => mesh.query(node, request.clone()).await.map_err(Error::from),
+            };
+            match answer {
+                Ok(Response::Proven(proven)) => match self.check(mesh, &keys, &proven).await {
+                    Ok((height, values)) => return Ok(Some((height, collect(values)))),
+                    Err(error) => last = error,
+                },
+                Ok(Response::NoBlock) => return Ok(None),
+                Ok(other) => last = unexpected(other),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn check<T: DeserializeOwned + Serialize>(
+        &self,
+        mesh: &Mesh,
+        keys: &[Key],
+        proven: &[Proven],
+    ) -> Result<(u64, Vec<Option<T>>), Error> {
+        let Some(first) = proven.first().map(|first| &first.header) else {
+            return Err(Error::WrongAnswer);
+        };
+        if proven.len() != keys.len() || proven.iter().any(|one| one.header != *first) {
+            return Err(Error::WrongAnswer);
+        }
+        self.know(first).await;
+        let trust = mesh.trust();
+        let pairs = keys.iter().zip(proven);
+        let values = pairs.map(|(key, proven)| {
+            proven.verify(&trust, key).map_err(|e| Error::Unproven(e.to_string()))
+        });
+        Ok((first.height, values.collect::<Result<_, _>>()?))
+    }
+
+    /// # Errors
+    /// When no coordinator answers with a proof that counts.
     pub async fn account(&self, account: AccountId) -> Result<Account, Error> {
-        match self.ask(Request::Account(account)).await? {
-            Response::Account(account) => Ok(account),
-            other => Err(unexpected(other)),
-        }
+        let found = self.read(Key::Account(account), |s| s.accounts.get(&account).copied()).await?;
+        Ok(found.unwrap_or_default())
     }
 
     /// # Errors
-    /// When no coordinator answers.
+    /// As [`Ledger::account`].
     pub async fn hold(&self, hold: HoldId) -> Result<Option<Hold>, Error> {
-        match self.ask(Request::Hold(hold)).await? {
-            Response::Hold(hold) => Ok(hold),
-            other => Err(unexpected(other)),
-        }
+        self.read(Key::Hold(hold), |s| s.holds.get(&hold).cloned()).await
     }
 
     /// # Errors
-    /// When no coordinator answers.
+    /// As [`Ledger::account`].
     pub async fn standing(&self, island: AccountId) -> Result<IslandStanding, Error> {
-        match self.ask(Request::Standing(island)).await? {
-            Response::Standing(standing) => Ok(standing),
-            other => Err(unexpected(other)),
-        }
+        let found = self.read(Key::Island(island), |s| s.islands.get(&island).copied()).await?;
+        Ok(found.unwrap_or_default())
     }
 
     /// The newest published version of `slug`, or `version`. The caller verifies the entry.
@@ -244,8 +326,8 @@ impl Ledger {
     /// # Errors
     /// When no coordinator answers, or there is no block yet.
     pub async fn prove(&self, key: Key) -> Result<Proven, Error> {
-        match self.ask(Request::Prove(key)).await? {
-            Response::Proven(proven) => Ok(*proven),
+        match self.ask(Request::Prove(vec![key])).await? {
+            Response::Proven(proven) => proven.into_iter().next().ok_or(Error::WrongAnswer),
             other => Err(unexpected(other)),
         }
     }
@@ -269,9 +351,43 @@ impl Ledger {
     }
 }
 
+fn after(mesh: &Mesh) -> Request {
+    Request::Handovers { after: mesh.trust().height() }
+}
+
+/// Learns what counts of `handovers`; gives whether there was something, so there may be more.
+fn learn(mesh: &Mesh, handovers: Vec<Handover>) -> bool {
+    let before = mesh.trust().height();
+    for handover in handovers {
+        // Another task may have learnt it meanwhile.
+        if handover.0.header.height > mesh.trust().height()
+            && let Err(error) = mesh.learn(handover)
+        {
+            tracing::debug!(%error, "ledger.handover");
+            break;
+        }
+    }
+    mesh.trust().height() > before
+}
+
+impl From<mesh::Error> for Error {
+    fn from(error: mesh::Error) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+impl From<coordinator::Error> for Error {
+    fn from(error: coordinator::Error) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
 fn unexpected(response: Response) -> Error {
     match response {
         Response::Unavailable(reason) => Error::Unreachable(reason),
+        Response::NoBlock => {
+            Error::Unreachable("there is no block yet to prove anything by".into())
+        }
         _ => Error::WrongAnswer,
     }
 }

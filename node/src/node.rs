@@ -15,12 +15,11 @@ use crate::{
     project::Project,
     wallet::Wallet,
 };
-use anyhow::bail;
 use archipelag_protocol::{
     catalog::State,
     codec,
     genesis::Genesis,
-    id::{AccountId, CargoId, NodeId},
+    id::{AccountId, CargoId},
     ledger::{Action, Rejected},
     query::{Request, Response},
 };
@@ -94,11 +93,12 @@ impl Node {
         let tasks = Tasks::new(executor);
         let coordinator = if settings.coordinator {
             let key = identity.operator.clone();
-            let (config, outgoing) = coordinator::Config::among_others((*genesis).clone(), key);
+            let node = mesh::identity::node_of(identity.node.public().to_peer_id());
+            let (config, outgoing) =
+                coordinator::Config::among_others((*genesis).clone(), key, node);
             let started = Coordinator::start(config, disk.clone(), workers.clone(), &tasks);
             let started = started.await?;
-            let node = mesh::identity::node_of(identity.node.public().to_peer_id());
-            check_seat(&started, identity.operator.account(), node)?;
+            warn_of_seat(&started, identity.operator.account());
             Some((started, outgoing))
         } else {
             None
@@ -110,7 +110,7 @@ impl Node {
             coordinator
         });
         let ledger = Ledger::of_node(coordinator.clone(), mesh.clone());
-        follow_validators(&mesh, &ledger, &tasks);
+        follow_validators(&mesh, &ledger, coordinator.clone(), &tasks);
         let catalog = Catalog::new(
             mesh.clone(),
             ledger.clone(),
@@ -184,37 +184,51 @@ impl Node {
     }
 }
 
-/// The others send to the node that the ledger names.
-fn check_seat(
-    coordinator: &Coordinator,
-    account: AccountId,
-    node: Option<NodeId>,
-) -> anyhow::Result<()> {
-    match coordinator.state().validators.get(account) {
-        Some(validator) if Some(validator.node) != node => bail!(
-            "the ledger names another node for the seat of this operator: restore node.key, or start without [coordinator] and stand with this node from the next epoch on by `archipelag coordinator candidate`"
-        ),
-        _ => Ok(()),
+/// A seat is that of an account on a node.
+fn warn_of_seat(coordinator: &Coordinator, account: AccountId) {
+    let seated = coordinator.state().validators.contains(account);
+    if seated && !coordinator.decides() {
+        tracing::warn!(
+            "the ledger names another node for the seat of this operator: restore its node.key, or say by `archipelag coordinator candidate` that this one takes over with the next epoch"
+        );
     }
 }
 
 /// Keeps up with who has a seat.
-fn follow_validators(mesh: &Mesh, ledger: &Ledger, tasks: &Tasks) {
+fn follow_validators(
+    mesh: &Mesh,
+    ledger: &Ledger,
+    coordinator: Option<Coordinator>,
+    tasks: &Tasks,
+) {
     let (mesh, ledger, stop) = (mesh.clone(), ledger.clone(), tasks.stopping());
     tasks.spawn(async move {
         loop {
             // The first connection takes a moment, and nothing is known before.
             let connected = ledger.is_local() || !mesh.peers().is_empty();
             let pause = if connected { VALIDATORS_EVERY } else { CONNECT_WAIT };
-            if connected && let Err(error) = ledger.follow_validators().await {
-                tracing::debug!(%error, "node.validators");
+            if connected {
+                ledger.follow_validators(|_| false).await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
+                () = taken_over(coordinator.as_ref(), &mesh) => {}
             }
         }
     });
+}
+
+/// Waits until the own coordinator knows of a change of the validators that the mesh does not.
+async fn taken_over(coordinator: Option<&Coordinator>, mesh: &Mesh) {
+    let Some(coordinator) = coordinator else { return std::future::pending().await };
+    let mut committed = coordinator.committed();
+    while committed.changed().await.is_ok() {
+        if coordinator.state().validators.since() > mesh.trust().height() {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Answers other nodes' queries: from the own coordinator, or by asking one.
@@ -231,7 +245,7 @@ async fn answer_loop(mut queries: mpsc::Receiver<IncomingQuery>, ledger: Ledger,
             () = stop.cancelled() => return,
             next = queries.recv() => next,
         };
-        let Some((from, request, answer)) = next else { return };
+        let Some((_, request, answer)) = next else { return };
         let Ok(place) = room.clone().try_acquire_owned() else {
             // An asker that has gone wants no answer.
             let _ = answer.send(Response::Unavailable("this node is busy: try again".into()));
@@ -240,16 +254,25 @@ async fn answer_loop(mut queries: mpsc::Receiver<IncomingQuery>, ledger: Ledger,
         let ledger = ledger.clone();
         tasks.spawn(async move {
             let _place = place;
-            let response = forward(&ledger, from, request).await;
+            let response = forward(&ledger, request).await;
             let _ = answer.send(response);
         });
     }
 }
 
-async fn forward(ledger: &Ledger, from: NodeId, request: Request) -> Response {
-    match ledger.ask_for(Some(from), request).await {
+/// Answers for the ledger, or asks who can; what was asked on already is asked no further, so that no
+/// question goes in circles.
+async fn forward(ledger: &Ledger, request: Request) -> Response {
+    let local = ledger.is_local();
+    let answer = match request {
+        Request::Forwarded(request) if local => ledger.ask(*request).await,
+        Request::Forwarded(_) => return Response::Unavailable("this node has no seat".into()),
+        request if local => ledger.ask(request).await,
+        request => ledger.ask(Request::Forwarded(Box::new(request))).await,
+    };
+    match answer {
         Ok(response) => response,
-        Err(error) if ledger.is_local() => Response::Unavailable(error.to_string()),
+        Err(error) if local => Response::Unavailable(error.to_string()),
         Err(error) => Response::Unavailable(format!("asked on behalf of a peer: {error}")),
     }
 }

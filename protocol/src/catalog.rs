@@ -77,6 +77,16 @@ pub enum Error {
     Codec(#[from] codec::Error),
 }
 
+impl Error {
+    /// Whether an honest node may send it: one that knows of a change of the validators that is not
+    /// known here, or the other way round.
+    #[must_use]
+    pub fn is_of_another_time(&self) -> bool {
+        use light::Error::{NotInOffice, UnknownValidators};
+        matches!(self, Self::NotProven(UnknownValidators { .. } | NotInOffice { .. }))
+    }
+}
+
 impl Entry {
     /// Decodes and checks an entry from the wire.
     ///

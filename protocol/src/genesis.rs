@@ -142,7 +142,7 @@ impl Genesis {
     /// # Errors
     /// When they are none or too many, or an account stands twice.
     pub fn validator_set(&self) -> Result<ValidatorSet, Error> {
-        ValidatorSet::new(self.validators.clone())
+        ValidatorSet::new(0, self.validators.clone())
             .map_err(|e| Error::Field { field: "validators", reason: e.to_string() })
     }
 }

@@ -26,6 +26,8 @@ pub const MAX_BATCH: usize = 256;
 pub const MAX_BLOCK_BYTES: usize = 832 << 10;
 /// A request or response of the light query protocol.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
+/// Entries of the state that are proven in one answer.
+pub const MAX_PROOFS: usize = 16;
 /// A proof in a file, with the changes of validators before it.
 pub const MAX_PROOF_BYTES: usize = 64 << 20;
 /// A genesis document.

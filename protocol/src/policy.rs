@@ -41,9 +41,11 @@ impl Policy {
                 1,
                 4_096,
             ),
-            ("policy.election.epoch_ms", election.epoch_ms, 1, u64::MAX),
+            ("policy.election.epoch_ms", election.epoch_ms, 1_000, u64::MAX),
             ("policy.election.seats", u64::from(election.seats), 1, MAX_SEATS),
             ("policy.election.stake_min", election.stake_min.micro(), 1, u64::MAX),
+            ("policy.election.bond_min", election.bond_min.micro(), 1, u64::MAX),
+            ("policy.election.turnout_percent", u64::from(election.turnout_percent), 0, 100),
             ("policy.election.slash_percent", u64::from(election.slash_percent), 0, 100),
         ];
         match ranges.into_iter().find(|(_, found, from, to)| found < from || found > to) {
@@ -370,9 +372,12 @@ pub struct ElectionPolicy {
     pub karma_max_milli: i64,
     /// What who signed two things loses of its stake.
     pub slash_percent: u8,
-    /// Blocks after which a validator that missed its turn and was not seen since loses its seat, at
-    /// the end of the epoch.
-    pub absent_blocks: u64,
+    /// What of all credits outside the treasury must be bonded by those who approve of somebody for an
+    /// election to fill seats.
+    pub turnout_percent: u8,
+    /// How long a validator that missed its turn must not have been seen to lose its seat, at the end
+    /// of the epoch.
+    pub absence_ms: u64,
 }
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -388,7 +393,8 @@ impl Default for ElectionPolicy {
             karma_weight: Credits::from_micro(10_000),
             karma_max_milli: 100_000,
             slash_percent: 100,
-            absent_blocks: 10,
+            turnout_percent: 10,
+            absence_ms: DAY_MS / 24,
         }
     }
 }

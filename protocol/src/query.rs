@@ -5,12 +5,9 @@ use crate::{
     amount::Credits,
     catalog::Entry,
     codec,
-    id::{AccountId, CargoId, HoldId, StateRoot},
-    ledger::{
-        Account, Block, Certificate, Handover, Hold, IslandStanding, Key, Proven, Stake,
-        TransactionReceipt,
-    },
-    limits::{MAX_PAGE, MAX_QUERY_BYTES},
+    id::{AccountId, CargoId, StateRoot},
+    ledger::{Block, Certificate, Handover, Key, Proven, Stake, TransactionReceipt},
+    limits::{MAX_PAGE, MAX_PROOFS, MAX_QUERY_BYTES},
     manifest::Version,
 };
 use serde::{Deserialize, Serialize};
@@ -19,9 +16,6 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Signed transaction bytes; answered when it is in a block, or refused.
     Submit(serde_bytes::ByteBuf),
-    Account(AccountId),
-    Hold(HoldId),
-    Standing(AccountId),
     /// The newest published version of a slug, or the one named.
     Slug {
         slug: String,
@@ -34,8 +28,8 @@ pub enum Request {
         limit: u16,
     },
     Status,
-    /// What the newest state has under a key, proven.
-    Prove(Key),
+    /// What the newest state has under some keys, at most [`MAX_PROOFS`], proven by one block.
+    Prove(Vec<Key>),
     /// Blocks from `from` on, with their certificates; at most `limit`.
     Blocks {
         from: u64,
@@ -43,6 +37,8 @@ pub enum Request {
     },
     /// The adverts that the node holds, as signed bytes.
     Adverts,
+    /// What the sender was asked and asks on: to be answered by who has a seat, and not asked further.
+    Forwarded(Box<Request>),
     /// The first changes of the validators after a height, in order.
     Handovers {
         after: u64,
@@ -57,13 +53,13 @@ pub enum Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Response {
     Submitted(TransactionReceipt),
-    Account(Account),
-    Hold(Option<Hold>),
-    Standing(IslandStanding),
     Entry(Option<Box<Entry>>),
     Catalog(Vec<CatalogItem>),
     Status(LedgerStatus),
-    Proven(Box<Proven>),
+    /// One for each key, in order.
+    Proven(Vec<Proven>),
+    /// Nothing can be proven yet: the state is the genesis document's.
+    NoBlock,
     Blocks(Vec<CertifiedBlock>),
     Adverts(Vec<serde_bytes::ByteBuf>),
     /// As many as fit; none when there are no more.
@@ -104,10 +100,22 @@ pub struct LedgerStatus {
 /// When it is too long, malformed, or asks for more than [`MAX_PAGE`] items.
 pub fn decode_request(bytes: &[u8]) -> Result<Request, codec::Error> {
     let request = codec::decode_loose("query", MAX_QUERY_BYTES, bytes)?;
-    let limit = match &request {
+    let mut asked = &request;
+    if let Request::Forwarded(inner) = asked {
+        asked = inner;
+    }
+    let limit = match asked {
+        Request::Forwarded(_) => {
+            let reason = "forwarded twice".to_owned();
+            return Err(codec::Error::Malformed { what: "query", reason });
+        }
         Request::Catalog { limit, .. }
         | Request::Blocks { limit, .. }
         | Request::Stakes { limit, .. } => usize::from(*limit),
+        Request::Prove(keys) if keys.len() > MAX_PROOFS => {
+            let reason = format!("{} keys, at most {MAX_PROOFS}", keys.len());
+            return Err(codec::Error::Malformed { what: "query", reason });
+        }
         _ => 0,
     };
     if limit > MAX_PAGE {

@@ -27,9 +27,12 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
+        // At run time: a target directory may be shared by several clones, and a test compiled in
+        // another one of them.
+        let here = std::env::var("CARGO_MANIFEST_DIR").expect("`cargo test` says where this is");
         let built = Command::new(env!("CARGO"))
             .args(["test", "--no-run", "--quiet", "--locked", "--workspace", "--all-targets"])
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .current_dir(Path::new(&here).join(".."))
             .status();
         assert!(built.is_ok_and(|status| status.success()), "the programs don't build");
     });

@@ -188,7 +188,7 @@ async fn seats_are_won_and_lost() -> anyhow::Result<()> {
     let homes: Vec<PathBuf> =
         (0..COORDINATORS).map(|i| folder.path().join(format!("c{i}"))).collect();
     let short =
-        ["election.epoch_ms=2000", "election.absent_blocks=2", "election.bond_min=10000000"];
+        ["election.epoch_ms=2000", "election.absence_ms=1000", "election.bond_min=10000000"];
     let document = genesis(folder.path(), &homes, &short)?;
     let file = document.to_str().context("a path")?;
     let mut nodes: Vec<Node> = Vec::new();
@@ -213,7 +213,8 @@ async fn seats_are_won_and_lost() -> anyhow::Result<()> {
     ensure!(!refused.status.success() && said.contains("a candidate needs 10"), "{said}");
     fifth.json(&["coordinator", "candidate", "--bond", "20"])?;
     ensure!(has(&nodes[2], &candidate, "candidate")?);
-    nodes[0].json(&["coordinator", "approve", &candidate, "--bond", "50", "--from-consumer"])?;
+    // A tenth of all credits has to approve of somebody.
+    nodes[0].json(&["coordinator", "approve", &candidate, "--bond", "450", "--from-consumer"])?;
     eventually("a seat for the fifth", async || {
         pay()?;
         Ok(has(&nodes[2], &candidate, "seat")?.then_some(()))

@@ -91,7 +91,7 @@ impl Network {
         let (mut coordinators, mut outgoing) = (Vec::new(), Vec::new());
         for (index, key) in (0..count).zip(keys) {
             let disk = Arc::new(FileDisk::new(directory.join(format!("{count}-{index}")))?);
-            let (config, messages) = Config::among_others(genesis.clone(), key);
+            let (config, messages) = Config::among_others(genesis.clone(), key, Some(node(index)));
             coordinators.push(Coordinator::start(config, disk, workers.clone(), &tasks).await?);
             outgoing.push(messages);
         }

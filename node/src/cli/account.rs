@@ -3,21 +3,23 @@
 use super::{
     Global,
     client::{Client, data},
-    exit::{Exit, Outcome},
+    exit::{Exit, Failed, Outcome},
     output::{self, Table, line, pairs},
     target::Target,
 };
 use crate::{home, ledger::Ledger, mesh::identity, wallet::Wallet};
-use archipelag_protocol::{amount::Credits, id::AccountId, ledger::Action};
+use archipelag_protocol::{amount::Credits, id::AccountId, ledger::Action, limits::MAX_PROOFS};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Account {
-    /// The home's accounts and what they have
-    #[command(after_help = "Example:\n  archipelag account show")]
-    Show,
+    /// The home's accounts and what they have; or the balances of others at one height, proven
+    #[command(
+        after_help = "Examples:\n  archipelag account show\n  archipelag account show 3b6a27bc…"
+    )]
+    Show { accounts: Vec<AccountId> },
     /// Make an account and keep its key in FILE (as consumer.key of a home, it pays)
     #[command(after_help = "Example:\n  archipelag account new savings.key")]
     New { file: PathBuf },
@@ -56,7 +58,8 @@ pub(crate) enum Keys {
 impl Account {
     pub(crate) async fn run(self, global: &Global) -> Outcome {
         match self {
-            Self::Show => show(global).await,
+            Self::Show { accounts } if accounts.is_empty() => show(global).await,
+            Self::Show { accounts } => others(global, &accounts).await,
             Self::New { file } => {
                 let account = home::new_account(&file)?.account();
                 if global.json {
@@ -131,6 +134,30 @@ async fn show(global: &Global) -> Outcome {
     pairs(&shown)
 }
 
+async fn others(global: &Global, accounts: &[AccountId]) -> Outcome {
+    if accounts.len() > MAX_PROOFS {
+        return Err(Failed::usage(format!("at most {MAX_PROOFS} accounts at a time")));
+    }
+    let light = global.light().await?;
+    let found = light.ledger.balances(accounts).await;
+    light.stop().await;
+    let Some((height, balances)) = found? else {
+        return Err(Failed::network("there is no block yet to prove anything by"));
+    };
+    let rows = accounts.iter().zip(&balances);
+    if global.json {
+        let rows = rows.map(|(id, c)| json!({ "account": id, "credits": c.to_string() }));
+        let rows: Vec<_> = rows.collect();
+        return output::json(&json!({ "height": height, "accounts": rows }));
+    }
+    let mut table = Table::new(["ACCOUNT", "CREDITS"]);
+    for (account, credits) in rows {
+        table.row([account.to_string(), credits.to_string()]);
+    }
+    table.print()?;
+    line(&format!("at height {height}"))
+}
+
 fn merge(into: &mut Value, from: Value) {
     if let (Some(into), Value::Object(from)) = (into.as_object_mut(), from) {
         into.extend(from);
@@ -199,7 +226,7 @@ impl Keys {
             Self::Revoke { id } => {
                 let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
                 if id.is_empty() || !id.chars().all(plain) {
-                    return Err(super::exit::Failed::usage(format!(
+                    return Err(Failed::usage(format!(
                         "{id:?} is no key's id; `archipelag account keys list` shows them"
                     )));
                 }

@@ -11,7 +11,7 @@ use archipelag_protocol::{
         Key, Proven, Stake, State, block,
         state::{Cargo, Slug},
     },
-    limits::{MAX_PAGE, MAX_QUERY_BYTES},
+    limits::{MAX_PAGE, MAX_PROOFS, MAX_QUERY_BYTES},
     manifest::Version,
     query::{CatalogItem, LedgerStatus},
 };
@@ -33,10 +33,14 @@ fn entry(head: &Head, cargo: &Cargo) -> Result<Option<Entry>, block::Error> {
     }))
 }
 
-/// What the state has under `key`, proven by the last block. `None` before the first.
-pub(super) fn prove(head: &Head, key: &Key) -> Result<Option<Proven>, block::Error> {
-    let Some((header, certificate)) = head.decided.clone() else { return Ok(None) };
-    Ok(Some(Proven { header, certificate, proof: head.state.prove(key)? }))
+/// What the state has under each of `keys`, proven by the last block. `None` before the first.
+pub(super) fn prove(head: &Head, keys: &[Key]) -> Result<Option<Vec<Proven>>, block::Error> {
+    let Some((header, certificate)) = &head.decided else { return Ok(None) };
+    let prove = |key| {
+        let (header, certificate) = (header.clone(), certificate.clone());
+        Ok(Proven { header, certificate, proof: head.state.prove(key)? })
+    };
+    keys.iter().take(MAX_PROOFS).map(prove).collect::<Result<_, _>>().map(Some)
 }
 
 pub(super) fn cargo(head: &Head, id: CargoId) -> Result<Option<Entry>, block::Error> {

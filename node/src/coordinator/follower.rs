@@ -36,35 +36,56 @@ async fn follow(coordinator: &Coordinator, mesh: &Mesh) {
         let others = others(coordinator, mesh);
         turn += 1;
         let one = others.get(turn % others.len().max(1)).copied();
-        let more = match one {
+        let found = match one {
             Some(node) => ask(coordinator, mesh, node).await,
-            None => false,
+            None => Found::Nothing,
         };
-        if !more {
-            let pause = if coordinator.decides() { SEATED_EVERY } else { EVERY };
-            tokio::time::sleep(pause).await;
+        match found {
+            Found::More => {}
+            Found::Nothing if coordinator.decides() => tokio::time::sleep(SEATED_EVERY).await,
+            Found::Nothing | Found::NoAnswer => tokio::time::sleep(EVERY).await,
         }
     }
 }
 
-/// Who may know more: those who decide by the newest block that is known here, and those of the
-/// genesis.
+/// What a question for blocks came to.
+enum Found {
+    /// There were some, so there may be more.
+    More,
+    Nothing,
+    NoAnswer,
+}
+
+/// Who may know more: those who decide by the newest block that is known here, those of the genesis,
+/// and, since one that was away for long may know neither, whoever is connected.
 fn others(coordinator: &Coordinator, mesh: &Mesh) -> Vec<NodeId> {
     let mut nodes = coordinator.deciders();
     nodes.extend(mesh.genesis().validators.iter().map(|validator| validator.node));
+    nodes.extend(mesh.peers().iter().map(|peer| peer.node));
     nodes.remove(&mesh.node());
     nodes.into_iter().collect()
 }
 
-/// Asks `node` for the next blocks; gives whether there were some, so there may be more.
-async fn ask(coordinator: &Coordinator, mesh: &Mesh, node: NodeId) -> bool {
+/// Asks `node` for the next blocks.
+async fn ask(coordinator: &Coordinator, mesh: &Mesh, node: NodeId) -> Found {
     let mut committed = coordinator.committed();
     let height = *committed.borrow_and_update();
     let limit = u16::try_from(MAX_PAGE).unwrap_or(u16::MAX);
     let request = Request::Blocks { from: height.saturating_add(1), limit };
-    let Ok(Response::Blocks(blocks)) = mesh.query(node, request).await else { return false };
-    let Some(last) = blocks.last().map(|last| last.block.header.height) else { return false };
+    let Ok(Response::Blocks(blocks)) = mesh.query(node, request).await else {
+        return Found::NoAnswer;
+    };
+    let expected = height.saturating_add(1)..;
+    let heights = blocks.iter().map(|certified| certified.block.header.height);
+    if blocks.is_empty() || !heights.eq(expected.take(blocks.len())) {
+        return Found::Nothing;
+    }
+    let last = height.saturating_add(u64::try_from(blocks.len()).unwrap_or(u64::MAX));
     coordinator.follow(blocks);
     let applied = committed.wait_for(|reached| *reached >= last);
-    matches!(tokio::time::timeout(APPLY_WAIT, applied).await, Ok(Ok(_)))
+    match tokio::time::timeout(APPLY_WAIT, applied).await {
+        Ok(Ok(_)) => Found::More,
+        // They did not prove themselves, or this node is busy.
+        _ => Found::NoAnswer,
+    }
 }

@@ -80,6 +80,7 @@ pub enum Error {
 pub struct Coordinator {
     network: NetworkId,
     account: AccountId,
+    node: Option<NodeId>,
     commands: mpsc::Sender<Command>,
     head: watch::Receiver<Arc<Head>>,
     height: watch::Receiver<u64>,
@@ -92,7 +93,12 @@ pub struct Coordinator {
 /// An opened ledger and the engine that goes on with it.
 type Opened = (Arc<Store>, Head, Box<dyn Engine>);
 
-fn open(genesis: Genesis, key: SecretKey, disk: Arc<dyn Disk>) -> Result<Opened, Error> {
+fn open(
+    genesis: Genesis,
+    key: SecretKey,
+    node: Option<NodeId>,
+    disk: Arc<dyn Disk>,
+) -> Result<Opened, Error> {
     let database = Handle::open(disk, store::NAME)?;
     // The database library panics on some damage that it meets while reading.
     let read = AssertUnwindSafe(|| Store::open(database, genesis));
@@ -102,7 +108,7 @@ fn open(genesis: Genesis, key: SecretKey, disk: Arc<dyn Disk>) -> Result<Opened,
     })?;
     let last = head.decided.as_ref().map(|(_, certificate)| certificate.clone());
     let log = store.log(head.state.height.saturating_add(1))?;
-    let engine = Box::new(Consensus::new(key, Arc::clone(&head.state), last, log));
+    let engine = Box::new(Consensus::new(key, node, Arc::clone(&head.state), last, log));
     Ok((Arc::new(store), head, engine))
 }
 
@@ -117,9 +123,9 @@ impl Coordinator {
         workers: Arc<dyn Workers>,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
-        let Config { genesis, key, outgoing } = config;
+        let Config { genesis, key, node, outgoing } = config;
         let (network, account) = (genesis.network()?, key.account());
-        let opened = workers::run(workers.as_ref(), move || open(genesis, key, disk));
+        let opened = workers::run(workers.as_ref(), move || open(genesis, key, node, disk));
         let (store, first, engine) = opened.await??;
         tracing::info!(network = %network, height = first.state.height, "coordinator.start");
 
@@ -131,6 +137,7 @@ impl Coordinator {
         let this = Self {
             network,
             account,
+            node,
             commands,
             head: head.subscribe(),
             height: height.subscribe(),
@@ -165,12 +172,22 @@ impl Coordinator {
     /// follows those who do.
     #[must_use]
     pub fn decides(&self) -> bool {
-        self.head.borrow().state.validators.contains(self.account)
+        let head = self.head.borrow();
+        head.state.validators.get(self.account).is_some_and(|seat| Some(seat.node) == self.node)
     }
 
     /// The nodes of those who decide the next block.
     pub(crate) fn deciders(&self) -> BTreeSet<NodeId> {
         self.head.borrow().state.validators.iter().map(|validator| validator.node).collect()
+    }
+
+    /// As [`Coordinator::state`], while the coordinator runs.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub fn running_state(&self) -> Result<Arc<State>, Error> {
+        self.running()?;
+        Ok(self.state())
     }
 
     fn head(&self) -> Arc<Head> {
@@ -243,13 +260,6 @@ impl Coordinator {
         let state = &head.state;
         Ok(match request {
             Request::Submit(bytes) => return self.submit(bytes.into_vec()).await,
-            Request::Account(id) => {
-                Response::Account(state.accounts.get(&id).copied().unwrap_or_default())
-            }
-            Request::Hold(id) => Response::Hold(state.holds.get(&id).cloned()),
-            Request::Standing(id) => {
-                Response::Standing(state.islands.get(&id).copied().unwrap_or_default())
-            }
             Request::Slug { slug, version } => {
                 let entry = answers::slug(&head, &slug, version.as_ref())?;
                 Response::Entry(entry.map(Box::new))
@@ -261,9 +271,9 @@ impl Coordinator {
                 Response::Catalog(self.work(list).await??)
             }
             Request::Status => Response::Status(answers::status(state)),
-            Request::Prove(key) => match answers::prove(&head, &key)? {
-                Some(proven) => Response::Proven(Box::new(proven)),
-                None => Response::Unavailable("there is no block yet to prove anything by".into()),
+            Request::Prove(keys) => match answers::prove(&head, &keys)? {
+                Some(proven) => Response::Proven(proven),
+                None => Response::NoBlock,
             },
             Request::Blocks { from, limit } => return self.blocks(from, limit).await,
             Request::Handovers { after } => {
@@ -274,6 +284,7 @@ impl Coordinator {
             Request::Stakes { after, limit } => {
                 Response::Stakes(answers::stakes(state, after, limit))
             }
+            Request::Forwarded(_) => Response::Unavailable("that is the node's to answer".into()),
             Request::Adverts => Response::Unavailable("adverts are the mesh's to answer".into()),
         })
     }

@@ -342,7 +342,9 @@ pub fn query_request(bytes: &[u8]) -> bool {
     assert!(bytes.len() <= MAX_QUERY_BYTES);
     assert_stable(&request);
     match &request {
-        Request::Catalog { limit, .. } | Request::Blocks { limit, .. } => {
+        Request::Catalog { limit, .. }
+        | Request::Blocks { limit, .. }
+        | Request::Stakes { limit, .. } => {
             assert!(usize::from(*limit) <= MAX_PAGE);
         }
         Request::Submit(bytes) => drop(transaction::decode(bytes, WORLD.network)),
@@ -373,8 +375,20 @@ pub fn query_response(bytes: &[u8]) -> bool {
                 drop(world.state.apply(block));
             }
         }
-        Response::Proven(proven) => {
-            drop(proven.verify::<Credits>(&world.trust, &Key::Treasury));
+        Response::Proven(list) => {
+            for proven in list {
+                drop(proven.verify::<Credits>(&world.trust, &Key::Treasury));
+            }
+        }
+        Response::Handovers(handovers) => {
+            let mut trust = world.trust.clone();
+            for handover in handovers {
+                let before = trust.height();
+                match trust.follow(handover) {
+                    Ok(()) => assert!(trust.height() > before),
+                    Err(_) => assert_eq!(trust.height(), before),
+                }
+            }
         }
         Response::Adverts(adverts) => {
             for bytes in adverts {

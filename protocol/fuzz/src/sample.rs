@@ -14,8 +14,8 @@ use archipelag_protocol::{
     id::{AccountId, BlockHash, CargoId, ContentId, JobId, NetworkId, NodeId, StateRoot},
     job::{Failure, Offer, Refusal, RefusalKind, Step, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, Evidence, Key, Proposal, Proven, SignedTransaction, State,
-        Transaction, Trust, Vote, state::hold_of, transaction, tree::Path, vote,
+        Action, Block, Certificate, Evidence, Handover, Key, Proposal, Proven, SignedTransaction,
+        State, Transaction, Trust, Vote, state::hold_of, transaction, tree::Path, vote,
     },
     manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType, SignedManifest},
     payment::{Receipt, SettledReceipt, SignedVoucher, Verdict, Voucher},
@@ -426,16 +426,16 @@ pub fn requests() -> Vec<Vec<u8>> {
     let version = Some("1.0.0".parse().expect("a version"));
     [
         Request::Submit(ByteBuf::from(canonical(&opening()))),
-        Request::Account(WORLD.consumer.account()),
-        Request::Hold(voucher().value.hold),
-        Request::Standing(WORLD.island.account()),
         Request::Slug { slug: "count".into(), version },
         Request::Cargo(entry().record.cargo),
         Request::Catalog { after: Some("count".into()), limit: 10 },
         Request::Status,
-        Request::Prove(Key::Account(WORLD.consumer.account())),
+        Request::Prove(vec![Key::Account(WORLD.consumer.account()), Key::Minted]),
+        Request::Forwarded(Box::new(Request::Status)),
         Request::Blocks { from: 1, limit: 10 },
         Request::Adverts,
+        Request::Handovers { after: 7 },
+        Request::Stakes { after: Some(WORLD.consumer.account()), limit: 10 },
     ]
     .iter()
     .map(loose)
@@ -459,10 +459,10 @@ pub fn responses() -> Vec<Vec<u8>> {
     let item = CatalogItem { entry: entry(), counters: Counters::default() };
     let mut responses: Vec<Response> = receipts.into_iter().map(Response::Submitted).collect();
     responses.extend([
-        Response::Account(state.accounts[&WORLD.consumer.account()]),
-        Response::Proven(Box::new(proven())),
-        Response::Hold(state.holds.values().next().cloned()),
-        Response::Standing(state.islands[&WORLD.island.account()]),
+        Response::Proven(vec![proven(), proven()]),
+        Response::NoBlock,
+        Response::Handovers(vec![Handover(proven())]),
+        Response::Stakes(state.stakes.iter().map(|(id, stake)| (*id, stake.clone())).collect()),
         Response::Entry(Some(Box::new(entry()))),
         Response::Catalog(vec![item]),
         Response::Status(status),

@@ -6,6 +6,7 @@ use super::{
     draft::Draft,
     election::{Voter, elect},
     pairs,
+    validators::quorum,
 };
 use crate::{
     genesis::Validator,
@@ -23,13 +24,13 @@ pub struct Epoch {
     pub ends: Timestamp,
     /// Who decided its first block: how many seats may change is counted from these.
     pub first: ValidatorSet,
-    /// Validators that missed their turn, with the height of the block that says so, and have not
-    /// been seen since.
+    /// Validators that missed their turn, with the time of the block that says so, and have not been
+    /// seen since.
     #[serde(with = "pairs")]
-    pub absent: BTreeMap<AccountId, u64>,
+    pub absent: BTreeMap<AccountId, Timestamp>,
     /// What [`Epoch::absent`] was before the last block.
     #[serde(with = "pairs")]
-    pub absent_before: BTreeMap<AccountId, u64>,
+    pub absent_before: BTreeMap<AccountId, Timestamp>,
 }
 
 impl Epoch {
@@ -46,7 +47,7 @@ impl Epoch {
 fn turns(
     validators: &ValidatorSet,
     height: u64,
-    absent: &BTreeMap<AccountId, u64>,
+    absent: &BTreeMap<AccountId, Timestamp>,
 ) -> Vec<AccountId> {
     let accounts = validators.iter().map(|validator| validator.account);
     let (last, mut turns): (Vec<_>, Vec<_>) = accounts.partition(|a| absent.contains_key(a));
@@ -72,7 +73,7 @@ impl State {
         let rounds = usize::try_from(last.round).unwrap_or(usize::MAX);
         let mut absent = self.epoch.absent.clone();
         for account in turns.into_iter().take(rounds) {
-            absent.entry(account).or_insert(next.height);
+            absent.entry(account).or_insert(next.time);
         }
         let voted = |account: &AccountId| last.votes.iter().any(|(voter, _)| voter == account);
         absent.retain(|account, _| self.validators.contains(*account) && !voted(account));
@@ -88,17 +89,13 @@ impl State {
     /// # Errors
     /// When a sum overflows, which none can while credits are conserved.
     pub(super) fn end_epoch(&mut self) -> Result<(), Rejected> {
+        let members = seats(self);
         let mut draft = Draft::new(self);
         pay_back(&mut draft)?;
-        for account in dead(self) {
+        for account in dead(self).filter(|dead| !members.contains(*dead)) {
             // It stands for a seat again when it is back and says so.
             draft.stake_mut(account).node = None;
         }
-        let changes = draft.finish();
-        self.absorb(changes);
-
-        let members = seats(self);
-        let mut draft = Draft::new(self);
         let epoch = draft.epoch_mut();
         epoch.absent.retain(|account, _| members.contains(*account));
         epoch.number += 1;
@@ -126,21 +123,24 @@ fn pay_back(draft: &mut Draft<'_>) -> Result<(), Rejected> {
 }
 
 /// Validators that have been absent for long.
-fn dead(state: &State) -> Vec<AccountId> {
-    let blocks = state.genesis.policy.election.absent_blocks;
-    let long = |since: u64| state.height.saturating_sub(since) >= blocks;
-    state.epoch.absent.iter().filter(|(_, since)| long(**since)).map(|(dead, _)| *dead).collect()
+fn dead(state: &State) -> impl Iterator<Item = AccountId> {
+    let absence_ms = state.genesis.policy.election.absence_ms;
+    let long = move |since: Timestamp| state.time.since_ms(since) >= absence_ms;
+    state.epoch.absent.iter().filter(move |(_, since)| long(**since)).map(|(dead, _)| *dead)
 }
 
 /// Who has a seat in the next epoch. Less than a third of the seats change hands, or one of three or
 /// fewer; who signed two things has left already and counts. Seats are added up to the policy's
-/// number; one for which nobody was elected stays with who has it, unless that one does not stand for
-/// it any more.
+/// number, as long as those who stay can decide without the new ones, so that nobody who was just
+/// elected can stop the network: one or two stay alone. A seat for which nobody was elected stays
+/// with who has it, unless that one does not stand for it any more.
 fn seats(state: &State) -> ValidatorSet {
     let (policy, current) = (&state.genesis.policy.election, &state.validators);
-    let node_of = |account: AccountId| state.stakes.get(&account).and_then(|stake| stake.node);
+    let dead: BTreeSet<_> = dead(state).collect();
+    let stake = |account: AccountId| state.stakes.get(&account);
+    let node_of = |account: AccountId| stake(account)?.node.filter(|_| !dead.contains(&account));
     let most = usize::from(policy.seats);
-    let ranking = ranking(state, policy, most.saturating_mul(2));
+    let ranking = ranking(state, policy, &dead, most.saturating_mul(2));
     let elected = ranking.get(..most).unwrap_or(&ranking);
 
     let first = &state.epoch.first;
@@ -153,7 +153,7 @@ fn seats(state: &State) -> ValidatorSet {
     let stands_down = |v: &&Validator| node_of(v.account).is_none();
     let mut leaving: Vec<_> = current.iter().filter(stands_down).map(|v| v.account).collect();
     // The dead first: they help nobody.
-    leaving.sort_by_key(|account| !state.epoch.absent.contains_key(account));
+    leaving.sort_by_key(|account| !dead.contains(account));
     for account in leaving {
         if may_leave > 0 && members.len() > 1 {
             members.remove(&account);
@@ -162,7 +162,16 @@ fn seats(state: &State) -> ValidatorSet {
     }
     let joining = elected.iter().filter(|account| !current.contains(**account)).take(limit);
     for account in joining {
-        if members.len() >= most {
+        let stay = members.keys().filter(|member| first.contains(**member)).count();
+        let replaces = members.len() >= most;
+        let (stay, size) = match replaces {
+            true => (stay.saturating_sub(1), most),
+            false => (stay, members.len() + 1),
+        };
+        if stay < quorum(size) {
+            break;
+        }
+        if replaces {
             // Who is least approved of makes room.
             let rank = |member: &&AccountId| {
                 ranking.iter().position(|ranked| ranked == *member).unwrap_or(usize::MAX)
@@ -180,16 +189,29 @@ fn seats(state: &State) -> ValidatorSet {
     }
     let members = members.into_iter().map(|(account, node)| Validator { account, node });
     // There is one at least, and no more than there were or than the policy has seats.
-    ValidatorSet::new(members.collect()).unwrap_or_else(|_| current.clone())
+    let next = ValidatorSet::new(state.height, members.collect());
+    next.ok().filter(|next| !next.is_alike(current)).unwrap_or_else(|| current.clone())
 }
 
-/// Whom somebody approves of, in the order in which they would be elected; `most` at most.
-fn ranking(state: &State, policy: &ElectionPolicy, most: usize) -> Vec<AccountId> {
+/// Whom somebody approves of, in the order in which they would be elected; `most` at most. Nobody
+/// while too little is bonded by those who approve of somebody: whoever stands would win.
+fn ranking(
+    state: &State,
+    policy: &ElectionPolicy,
+    dead: &BTreeSet<AccountId>,
+    most: usize,
+) -> Vec<AccountId> {
+    let approving = state.stakes.values().filter(|stake| !stake.approves.is_empty());
+    let turnout: u128 = approving.map(|stake| u128::from(stake.bonded.micro())).sum();
+    let held = state.minted.saturating_sub(state.treasury).micro();
+    if turnout * 100 < u128::from(held) * u128::from(policy.turnout_percent) {
+        return Vec::new();
+    }
     let stands = |stake: &Stake| stake.node.is_some() && stake.bonded >= policy.bond_min;
     let candidates: BTreeSet<_> = state
         .stakes
         .iter()
-        .filter(|(_, stake)| stands(stake))
+        .filter(|(account, stake)| stands(stake) && !dead.contains(*account))
         .map(|(account, _)| *account)
         .collect();
     let voters: Vec<_> = state

@@ -41,6 +41,8 @@ pub enum Error {
     NotAfter { known: u64, found: u64 },
     #[error("the state of height {0} names no validators")]
     NoValidators(u64),
+    #[error("nobody took over at height {0}")]
+    NoHandover(u64),
     #[error(transparent)]
     Block(#[from] block::Error),
     #[error(transparent)]
@@ -209,6 +211,9 @@ impl Trust {
         }
         let validators: Option<ValidatorSet> = handover.0.verify(self, &Key::Validators)?;
         let validators = validators.ok_or(Error::NoValidators(found))?;
+        if validators.since() != found {
+            return Err(Error::NoHandover(found));
+        }
         let (id, validators) = (validators.id()?, Arc::new(validators));
         self.latest = Arc::clone(&validators);
         self.terms.insert(found, Term { id, validators });
@@ -288,7 +293,7 @@ mod tests {
     /// A state whose next block others decide.
     fn handed_over(state: &State, seeds: &[u8]) -> State {
         let mut next = state.clone();
-        next.validators = ValidatorSet::new(set(seeds)).unwrap();
+        next.validators = ValidatorSet::new(state.height + 1, set(seeds)).unwrap();
         next.rebuild_tree().unwrap();
         next
     }

@@ -170,7 +170,7 @@ pub(super) fn evidence(draft: &mut Draft<'_>, evidence: &Evidence) -> Result<(),
     (stake.slashed, stake.node) = (true, None);
     let taken = before.saturating_sub(stake.credits());
     draft.set_treasury(sum(draft.treasury(), taken)?);
-    if let Some(others) = draft.validators().without(offender) {
+    if let Some(others) = draft.validators().without(offender, draft.state.height) {
         draft.set_validators(others);
         draft.epoch_mut().absent.remove(&offender);
     }

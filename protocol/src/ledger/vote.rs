@@ -135,7 +135,7 @@ mod tests {
     fn set(keys: &[SecretKey]) -> ValidatorSet {
         let validator =
             |key: &SecretKey| Validator { account: key.account(), node: NodeId([0; 32]) };
-        ValidatorSet::new(keys.iter().map(validator).collect()).unwrap()
+        ValidatorSet::new(0, keys.iter().map(validator).collect()).unwrap()
     }
 
     fn certificate(keys: &[SecretKey], vote: &Vote) -> Certificate {

@@ -60,7 +60,10 @@ impl Consensus {
 
     /// A block of what waits and is allowed; `None` when nothing is.
     fn build(&mut self) -> Result<Option<(BlockHash, Candidate)>, Fatal> {
-        let batch = self.io.mempool.select(&self.io.state, ROOM);
+        let mut batch = self.io.mempool.select(&self.io.state, ROOM);
+        if let Some(own) = self.own()? {
+            batch.insert(0, own);
+        }
         let built = self.build_of(batch)?;
         Ok(Some(built).filter(|(_, candidate)| !candidate.block.transactions.is_empty()))
     }

@@ -89,6 +89,7 @@ pub(super) type Act = (u32, Option<Step>);
 #[derive(Debug)]
 pub(super) struct Io {
     pub(super) key: SecretKey,
+    pub(super) node: Option<NodeId>,
     pub(super) network: NetworkId,
     /// After the last decided block, and why that is final.
     pub(super) state: Arc<State>,

@@ -32,7 +32,7 @@ use arc_malachitebft_core_types::{
 };
 use archipelag_protocol::{
     consensus::{MAX_TRANSACTIONS, Message},
-    id::BlockHash,
+    id::{BlockHash, NodeId},
     ledger::{Certificate, State, transaction},
     limits::MAX_BLOCK_BYTES,
     sign::SecretKey,
@@ -117,6 +117,7 @@ impl Consensus {
     /// log has of the next height.
     pub(crate) fn new(
         key: SecretKey,
+        node: Option<NodeId>,
         state: Arc<State>,
         last: Option<Certificate>,
         recovered: Vec<Entry>,
@@ -125,6 +126,7 @@ impl Consensus {
         let me = Address(key.account());
         let io = Io {
             key,
+            node,
             network: state.network,
             state,
             last,
@@ -166,7 +168,8 @@ impl Consensus {
 
     /// Whether this coordinator decides the next block, with others or alone.
     fn decides(&self) -> bool {
-        self.io.state.validators.contains(self.io.me())
+        let seat = self.io.state.validators.get(self.io.me());
+        seat.is_some_and(|seat| Some(seat.node) == self.io.node)
     }
 
     /// Feeds the library one input. When it asks for a second signature where one was given, the rest

@@ -60,29 +60,35 @@ impl Consensus {
     /// Sends what there is to ask for, now and then until the ledger has it.
     pub(super) fn ask(&mut self) -> Result<(), Fatal> {
         let io = &mut self.io;
-        let state = io.state.clone();
-        io.evidence
-            .retain(|offender, _| state.stakes.get(offender).is_none_or(|stake| !stake.slashed));
-        if io.now < self.asks || !io.state.validators.contains(io.me()) {
+        let spent: Vec<_> =
+            io.evidence.keys().filter(|offender| !io.can_lose(**offender)).copied().collect();
+        io.evidence.retain(|offender, _| !spent.contains(offender));
+        if self.io.now < self.asks || !self.decides() {
             return Ok(());
         }
-        let Some(action) = io.own_action() else { return Ok(()) };
-        self.asks = io.now.after_ms(AGAIN_MS);
-        let nonce = io.state.accounts.get(&io.me()).map_or(0, |account| account.nonce);
-        let signed = io.key.seal(io.network, Transaction { nonce, salt: 0, action })?;
-        let bytes = transaction::to_bytes(&signed)?;
-        // Proofs are others' words: they pass the same door as everybody's.
-        let submission = Submission {
-            id: transaction::id(&signed)?,
-            transaction: signed,
-            size_bytes: bytes.len(),
-        };
-        let checked = transaction::decode(&bytes, io.network).and_then(|_| io.admit(submission));
-        match checked {
-            Ok(()) => io.broadcast(&Message::Transactions(vec![bytes.into()])),
-            // The operator may be at it with the same nonce.
-            Err(reason) => tracing::debug!(%reason, "coordinator.asks_again"),
+        let Some(submission) = self.own()? else { return Ok(()) };
+        self.asks = self.io.now.after_ms(AGAIN_MS);
+        let bytes = transaction::to_bytes(&submission.transaction)?;
+        self.io.broadcast(&Message::Transactions(vec![bytes.into()]));
+        // Full, or the operator is at it with the same nonce: our own next block has it all the same.
+        if let Err(reason) = self.io.admit(submission) {
+            tracing::debug!(%reason, "coordinator.asks_again");
         }
         Ok(())
+    }
+
+    /// The transaction that asks for it.
+    pub(super) fn own(&self) -> Result<Option<Submission>, Fatal> {
+        let io = &self.io;
+        let Some(action) = io.own_action() else { return Ok(None) };
+        let nonce = io.state.accounts.get(&io.me()).map_or(0, |account| account.nonce);
+        let transaction = io.key.seal(io.network, Transaction { nonce, salt: 0, action })?;
+        let bytes = transaction::to_bytes(&transaction)?;
+        // Proofs are others' words: they pass the same door as everybody's.
+        if transaction::decode(&bytes, io.network).is_err() {
+            return Ok(None);
+        }
+        let id = transaction::id(&transaction)?;
+        Ok(Some(Submission { id, transaction, size_bytes: bytes.len() }))
     }
 }

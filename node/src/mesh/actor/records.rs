@@ -4,6 +4,14 @@ use super::{Actor, Lookup, identity};
 use archipelag_protocol::{catalog::Entry, codec, event::bounded, limits::MAX_ENTRY_BYTES};
 use libp2p::{PeerId, kad};
 
+/// Why a record is not taken.
+enum Bad {
+    /// Its sender knows other validators than this node; one of the two is behind.
+    OfAnotherTime,
+    /// No honest node sends it.
+    Wrong(String),
+}
+
 impl Actor {
     pub(super) fn announce(&mut self, entry: &Entry) {
         let bytes = match entry.to_bytes() {
@@ -65,18 +73,23 @@ impl Actor {
             }
             Err(error) => {
                 self.shared.metrics.records_rejected.inc();
-                if let Some(node) = identity::node_of(source) {
-                    self.strike(node, &error);
+                if let (Bad::Wrong(reason), Some(node)) = (error, identity::node_of(source)) {
+                    self.strike(node, &reason);
                 }
             }
         }
     }
 
     /// A record counts only under its own key, signed by its publisher and proven.
-    fn check_record(&self, key: &[u8], value: &[u8]) -> Result<Entry, String> {
+    fn check_record(&self, key: &[u8], value: &[u8]) -> Result<Entry, Bad> {
         let payout = &self.shared.genesis.policy.payout;
-        let entry = Entry::decode(value, &self.shared.trust(), payout)
-            .map_err(|e| bounded(e.to_string()))?;
+        let entry =
+            Entry::decode(value, &self.shared.trust(), payout).map_err(|error| {
+                match error.is_of_another_time() {
+                    true => Bad::OfAnotherTime,
+                    false => Bad::Wrong(bounded(error.to_string())),
+                }
+            })?;
         let own = [
             Entry::key_of_cargo(entry.record.cargo),
             Entry::key_of_slug(&entry.manifest.value.slug),
@@ -84,7 +97,7 @@ impl Actor {
         if own.iter().any(|k| k == key) {
             Ok(entry)
         } else {
-            Err("a record under another's key".into())
+            Err(Bad::Wrong("a record under another's key".into()))
         }
     }
 
@@ -105,8 +118,9 @@ impl Actor {
                     }
                     (Err(error), _) => {
                         self.shared.metrics.records_rejected.inc();
-                        if let Some(node) = found.peer.and_then(identity::node_of) {
-                            self.strike(node, &error);
+                        let source = found.peer.and_then(identity::node_of);
+                        if let (Bad::Wrong(reason), Some(node)) = (error, source) {
+                            self.strike(node, &reason);
                         }
                     }
                     (Ok(_), _) => {}

@@ -127,7 +127,7 @@ fn crowd() -> World {
     genesis.policy.election.stake_min = micro(100);
     genesis.policy.election.seats = 3;
     genesis.policy.election.slash_percent = 70;
-    genesis.policy.election.absent_blocks = 2;
+    genesis.policy.election.absence_ms = 2_000;
     genesis.validators[0].account = account(0);
     let mut world = World::with(genesis);
     let action = world.publish_action(1, manifest("cargo-9", "1.0.0"));

@@ -119,7 +119,8 @@ fn elections(seed: u64, liars: &[usize]) -> World {
         seats: 5,
         bond_min: Credits::from_whole(100),
         unbonding_ms: 4_000,
-        absent_blocks: 3,
+        absence_ms: 500,
+        turnout_percent: 0,
         ..ElectionPolicy::default()
     };
     World::with_spares(seed, 4, 3, liars, election)

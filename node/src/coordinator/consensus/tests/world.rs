@@ -207,10 +207,11 @@ impl World {
         let last = process.blocks.last().map(|last| last.certificate.clone());
         let log = process.log.get(&(state.height + 1)).cloned().unwrap_or_default();
         let key = self.keys[process.validator].clone();
+        let node = NodeId([u8::try_from(process.validator).unwrap(); 32]);
         let skew_ms = self.random.below(self.faults.skew_ms + 1);
         let process = &mut self.processes[index];
         process.skew_ms = skew_ms;
-        process.engine = Some(Consensus::new(key, state, last, log));
+        process.engine = Some(Consensus::new(key, Some(node), state, last, log));
         self.plan(index);
     }
 
