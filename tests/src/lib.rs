@@ -3,6 +3,8 @@
 //!
 //! Every process is ended by its id when its handle is dropped, whatever the test did.
 
+pub mod lab;
+
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use std::{

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::coordinator::follow;
 use archipelag_protocol::{
-    ledger::{Action, State},
+    ledger::{Action, State, transaction},
     limits::MAX_PAGE,
     query::{CertifiedBlock, LedgerStatus},
 };
@@ -137,14 +137,19 @@ async fn blocks(light: &Light, from: Option<u64>, limit: u16, as_json: bool) -> 
     let mut table = Table::new(["HEIGHT", "BLOCK", "TIME", "PROPOSER", "VOTES", "TRANSACTIONS"]);
     for found in &blocks {
         let (header, hash) = (&found.block.header, hash(found)?);
-        let actions: Vec<&str> =
-            found.block.transactions.iter().map(|t| name(&t.value.action)).collect();
+        let transactions = &found.block.transactions;
+        let actions: Vec<&str> = transactions.iter().map(|t| name(&t.value.action)).collect();
         let votes = found.certificate.votes.len();
         if as_json {
+            let shown = transactions.iter().zip(&actions).map(|(signed, action)| {
+                let id = transaction::id(signed).map_err(|e| Failed::network(e.to_string()))?;
+                Ok(json!({ "id": id, "action": action, "signer": signed.signer }))
+            });
+            let shown: Vec<_> = shown.collect::<Outcome<_>>()?;
             list.push(json!({
                 "height": header.height, "hash": hash, "previous": header.previous,
                 "time_ms": header.time.0, "proposer": header.proposer, "state": header.state,
-                "votes": votes, "transactions": actions,
+                "votes": votes, "transactions": shown,
             }));
             continue;
         }
