@@ -15,6 +15,7 @@ need=()
 command -v gcc >/dev/null || need+=(gcc libc6-dev)
 command -v g++ >/dev/null || need+=(g++)
 command -v python3 >/dev/null || need+=(python3)
+command -v ip >/dev/null || need+=(iproute2)
 if ((${#need[@]})); then
   if [[ $(id -u) != 0 ]]; then
     echo "These Debian packages are missing: ${need[*]}. Install them, or run this as root." >&2
@@ -36,6 +37,14 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # Without documentation tests: there are none, and compiling for them takes minutes.
 cargo test --workspace --all-targets --locked --no-fail-fast 2>&1 | tee "$log"
+
+if ip netns add archipelag-probe 2>/dev/null; then
+  ip netns del archipelag-probe
+  step "A bank under faults for 60 s"
+  tests/bank.sh --seconds 60
+else
+  skip "network namespaces can't be made here (root, Linux): the bank under faults was not run"
+fi
 
 step "Fuzzing every decoder for ${FUZZ_SECONDS:=5} s"
 protocol/fuzz/run.sh "$FUZZ_SECONDS"

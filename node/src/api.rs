@@ -5,6 +5,7 @@ use crate::{clock::Moment, jobs, mesh::SeenIsland};
 use archipelag_protocol::{
     catalog::{Entry, State},
     ledger::IslandStanding,
+    policy::ReputationPolicy,
     query::CatalogItem,
     time::Timestamp,
 };
@@ -35,12 +36,13 @@ pub(crate) fn cargo(entry: &Entry) -> Value {
 }
 
 /// A Cargo with the counters that the ledger keeps of it.
-pub(crate) fn catalog_item(item: &CatalogItem) -> Value {
+pub(crate) fn catalog_item(item: &CatalogItem, policy: &ReputationPolicy) -> Value {
     let (counters, mut cargo) = (&item.counters, cargo(&item.entry));
     cargo["total_jobs"] = counters.total_jobs.into();
     cargo["successful_jobs"] = counters.successful_jobs.into();
     cargo["failed_jobs"] = counters.failed_jobs.into();
     cargo["avg_execution_time_ms"] = counters.avg_execution_time_ms().into();
+    cargo["reputation_score"] = json!(counters.reputation.score(policy).map(|s| s.to_string()));
     cargo
 }
 

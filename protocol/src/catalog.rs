@@ -12,6 +12,7 @@ use crate::{
     limits::MAX_ENTRY_BYTES,
     manifest::{self, SignedManifest},
     policy::PayoutPolicy,
+    reputation::Reputation,
     trust::{SandboxTier, TrustLevel},
 };
 use serde::{Deserialize, Serialize};
@@ -166,6 +167,7 @@ pub struct Counters {
     pub failed_jobs: u64,
     /// Sum over successful jobs; the average is derived.
     pub execution_ms: u64,
+    pub reputation: Reputation,
 }
 
 impl Counters {

@@ -27,6 +27,7 @@ pub mod payment;
 pub mod policy;
 pub mod pricing;
 pub mod query;
+pub mod reputation;
 pub mod sign;
 pub mod text;
 pub mod time;

@@ -17,6 +17,8 @@ pub const MAX_SCHEMA_BYTES: usize = 12 << 10;
 pub const MAX_ARTIFACT_BYTES: u64 = 64 << 20;
 /// One signed transaction: takes [`MAX_BATCH`] receipts of the largest size.
 pub const MAX_TRANSACTION_BYTES: usize = 192 << 10;
+/// Payees of one transaction that opens holds.
+pub const MAX_PAYEES: usize = 16;
 /// Accounts that one account approves of.
 pub const MAX_APPROVALS: usize = 16;
 /// Vouchers or receipts in one transaction.

@@ -32,6 +32,7 @@ impl Policy {
     /// The field that is out of its range, and the range.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let (payment, election) = (&self.payment, &self.election);
+        let reputation = &self.reputation;
         let ranges = [
             ("policy.payout.fee_percent", u64::from(self.payout.fee_percent), 0, 100),
             ("policy.payment.lanes_per_hold_max", u64::from(payment.lanes_per_hold_max), 1, 1_024),
@@ -40,6 +41,16 @@ impl Policy {
                 u64::from(self.publishing.versions_per_cargo_max),
                 1,
                 4_096,
+            ),
+            ("policy.reputation.sweep_interval_ms", reputation.sweep_interval_ms, 1_000, u64::MAX),
+            ("policy.reputation.memory_jobs", u64::from(reputation.memory_jobs), 1, 1 << 20),
+            ("policy.reputation.memory_hours", u64::from(reputation.memory_hours), 1, 1 << 20),
+            ("policy.reputation.prior_jobs", u64::from(reputation.prior_jobs), 0, 1 << 20),
+            (
+                "policy.reputation.success_weight_percent",
+                u64::from(reputation.success_weight_percent),
+                1,
+                100,
             ),
             ("policy.election.epoch_ms", election.epoch_ms, 1_000, u64::MAX),
             ("policy.election.seats", u64::from(election.seats), 1, MAX_SEATS),
@@ -333,6 +344,11 @@ pub struct ReputationPolicy {
     pub demote_score_milli: u32,
     pub new_suspend_score_milli: u32,
     pub sweep_interval_ms: u64,
+    /// Good jobs that precede a Cargo's first.
+    pub prior_jobs: u32,
+    /// Jobs, and hours with jobs, after which one weighs a third of the newest.
+    pub memory_jobs: u32,
+    pub memory_hours: u32,
 }
 
 impl Default for ReputationPolicy {
@@ -348,6 +364,9 @@ impl Default for ReputationPolicy {
             demote_score_milli: 200,
             new_suspend_score_milli: 100,
             sweep_interval_ms: 3_600_000,
+            prior_jobs: 10,
+            memory_jobs: 128,
+            memory_hours: 168,
         }
     }
 }

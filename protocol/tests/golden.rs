@@ -14,7 +14,7 @@ use archipelag_protocol::{
     },
     job::Offer,
     ledger::{
-        Action, Certificate, Evidence, Header, Key, Proposal, State, Transaction, Vote,
+        Action, Certificate, Evidence, Header, Key, Payee, Proposal, State, Transaction, Vote,
         block::transactions_root,
         transaction,
         tree::{Neighbour, Path},
@@ -173,7 +173,14 @@ fn actions() -> Vec<(&'static str, Action)> {
     let (cap, expires) = (Credits::from_whole(10), Timestamp(1_700_000_100_000));
     vec![
         ("transfer", Action::Transfer { to: account(2), amount: Credits::from_whole(5) }),
-        ("open_hold", Action::OpenHold { payee: account(2), cap, expires }),
+        (
+            "open_hold",
+            Action::OpenHold {
+                payees: vec![Payee { account: account(2), cap }],
+                expires,
+                dispute_ms: 3_600_000,
+            },
+        ),
         ("top_up", Action::TopUp { hold: HOLD, amount: Credits::from_whole(1) }),
         ("redeem", Action::Redeem { vouchers: vec![voucher] }),
         ("settle", Action::Settle { receipts: vec![settled] }),

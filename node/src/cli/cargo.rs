@@ -199,7 +199,8 @@ async fn all(global: &Global) -> Outcome<Vec<Value>> {
                 let (trust, payout) = (light.mesh.trust(), &light.mesh.genesis().policy.payout);
                 // What isn't signed by its publisher and proven is not shown.
                 let right = page.iter().filter(|i| i.entry.verify(&trust, payout).is_ok());
-                cargos.extend(right.map(api::catalog_item));
+                let policy = &light.mesh.genesis().policy.reputation;
+                cargos.extend(right.map(|item| api::catalog_item(item, policy)));
             }
             light.stop().await;
             Ok(cargos)

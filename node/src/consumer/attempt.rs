@@ -21,7 +21,7 @@ use archipelag_protocol::{
     amount::Credits,
     codec,
     event::Event,
-    id::{ContentId, JobId},
+    id::{AccountId, ContentId, JobId},
     job::{self, Failure, Offer, RefusalKind, Step, ToConsumer, ToIsland},
     limits::MAX_CHUNK_BYTES,
     payment::{IslandReceipt, SettledReceipt, Verdict},
@@ -29,7 +29,7 @@ use archipelag_protocol::{
     time::Timestamp,
 };
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -186,11 +186,23 @@ async fn reserve(job: &Job, advert: &SignedAdvert) -> Result<Reservation, holds:
         return Ok(reservation);
     }
     let (sender, reserved) = oneshot::channel();
+    let spares = spares(job);
     job.core.tasks.spawn(async move {
         // When nobody waits any more, dropping the reservation frees it.
-        let _gone = sender.send(holds.reserve(&bank, island, price_max, until).await);
+        let _gone = sender.send(holds.reserve(&bank, island, price_max, until, &spares).await);
     });
     reserved.await.map_err(|_| holds::Error::Ledger("the node is stopping".into()))?
+}
+
+/// Islands that may take over from the one that was chosen, each once.
+fn spares(job: &Job) -> Vec<AccountId> {
+    let runtime = job.prepared.resolved.entry.manifest.value.runtime_type;
+    let islands = job.core.routes.islands();
+    let able = islands.iter().map(|seen| &seen.advert.value).filter(|advert| {
+        advert.supported_runtimes.contains(&runtime) && advert.active_jobs < advert.max_jobs
+    });
+    let accounts: BTreeSet<_> = able.map(|advert| advert.account).collect();
+    accounts.into_iter().collect()
 }
 
 /// One stream and everything that is known of it.

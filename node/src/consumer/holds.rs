@@ -19,7 +19,7 @@ use archipelag_protocol::{
     amount::Credits,
     codec,
     id::{AccountId, ContentId, HoldId, NetworkId},
-    ledger::{Action, Rejected, state::hold_of},
+    ledger::{Action, Payee, Rejected, state::hold_of},
     payment::{Lane, SignedVoucher, Voucher},
     policy::PaymentPolicy,
     time::Timestamp,
@@ -32,6 +32,9 @@ use thiserror::Error;
 
 /// Payer and Island pairs in use at a time.
 const MAX_PAIRS: usize = 1 << 14;
+
+/// Islands for which a hold is opened along with that of the one that is needed.
+const MAX_SPARES: usize = 7;
 
 /// Why a job's price can't be reserved.
 #[derive(Clone, Debug, Error)]
@@ -218,7 +221,9 @@ impl Holds {
     }
 
     /// Reserves `price_max` for a job on `island` that may last until `until`. Costs nothing but
-    /// memory when a hold with room is open; else opens one or tops it up, which waits for a block.
+    /// memory when a hold with room is open; else opens one or tops it up, which waits for a block. A
+    /// block that is waited for opens holds for some `spares`, too, so that a first job on one of them
+    /// does not wait.
     ///
     /// # Errors
     /// When credits or the ledger are missing.
@@ -228,6 +233,7 @@ impl Holds {
         island: AccountId,
         price_max: Credits,
         until: Timestamp,
+        spares: &[AccountId],
     ) -> Result<Reservation, Error> {
         let pair = (bank.key().account(), island);
         let slot = self.slot(pair)?;
@@ -240,7 +246,7 @@ impl Holds {
         if let Some(reservation) = self.try_reserve(&slot, island, price_max, until) {
             return Ok(reservation);
         }
-        self.mend(&slot, pair, bank, price_max, until).await?;
+        self.mend(&slot, pair, bank, (price_max, until), spares).await?;
         self.try_reserve(&slot, island, price_max, until)
             .ok_or_else(|| Error::Ledger("the hold has no room although it was mended".into()))
     }
@@ -285,8 +291,8 @@ impl Holds {
         slot: &Slot,
         pair: Pair,
         bank: &Arc<dyn Bank>,
-        price_max: Credits,
-        until: Timestamp,
+        (price_max, until): (Credits, Timestamp),
+        spares: &[AccountId],
     ) -> Result<(), Error> {
         let current = lock(slot).clone();
         if let Some(hold) = current {
@@ -297,7 +303,7 @@ impl Holds {
             }
             self.give_up(slot, pair, hold.hold).await;
         }
-        let hold = self.open(pair, bank, price_max).await?;
+        let hold = self.open(pair, bank, price_max, spares).await?;
         *lock(slot) = Some(hold);
         Ok(())
     }
@@ -392,6 +398,7 @@ impl Holds {
         pair: Pair,
         bank: &Arc<dyn Bank>,
         price_max: Credits,
+        spares: &[AccountId],
     ) -> Result<Arc<OpenHold>, Error> {
         let balance = bank.balance().await?;
         if balance < price_max {
@@ -403,16 +410,51 @@ impl Holds {
             return Err(Error::Credits { required, available: balance });
         }
         let expires = now().after_ms(self.policy.hold_life_ms);
-        let receipt = bank.send(Action::OpenHold { payee: pair.1, cap, expires }).await?;
-        self.metrics.holds_opened.inc();
-        let hold = hold_of(receipt.transaction);
-        let (nonce, signed, earlier) = (0, Credits::ZERO, Credits::ZERO);
-        let record = HoldRecord { hold, cap, expires, lane: 0, nonce, signed, earlier };
-        let hold = Arc::new(OpenHold::new(record, None));
-        // A hold that is not on disk would be forgotten by a crash, with the credits in it.
-        self.store.write(Change::Hold(pair, hold.clone())).await;
+        let mut payees = vec![Payee { account: pair.1, cap }];
+        payees.extend(self.spares(pair, balance.saturating_sub(cap), price_max, spares));
+        let dispute_ms = self.policy.dispute_window_ms;
+        let action = Action::OpenHold { payees: payees.clone(), expires, dispute_ms };
+        let receipt = bank.send(action).await?;
+        let mut first = None;
+        for (index, Payee { account, cap }) in payees.into_iter().enumerate() {
+            self.metrics.holds_opened.inc();
+            let (hold, pair) = (hold_of(receipt.transaction, index), (pair.0, account));
+            let (nonce, signed, earlier) = (0, Credits::ZERO, Credits::ZERO);
+            let record = HoldRecord { hold, cap, expires, lane: 0, nonce, signed, earlier };
+            let hold = Arc::new(OpenHold::new(record, None));
+            // A hold that is not on disk would be forgotten by a crash, with the credits in it.
+            self.store.write(Change::Hold(pair, hold.clone())).await;
+            if first.is_none() {
+                first = Some(hold);
+            } else {
+                *lock(&*self.slot(pair)?) = Some(hold);
+            }
+        }
         self.store.flush().await;
-        Ok(hold)
+        first.ok_or_else(|| Error::Ledger("a hold for nobody".into()))
+    }
+
+    /// Shares for Islands that this payer has no hold with: a job's price each, and all together no
+    /// more than a quarter of what is `left` of the balance.
+    fn spares(
+        &self,
+        (payer, island): Pair,
+        left: Credits,
+        price_max: Credits,
+        spares: &[AccountId],
+    ) -> Vec<Payee> {
+        let mut room = left.fraction(1, 4);
+        let mut payees = Vec::new();
+        for account in spares.iter().copied().filter(|account| *account != island) {
+            let known = lock(&self.slots).get(&(payer, account)).cloned();
+            let has_hold = known.is_some_and(|slot| lock(&slot).is_some());
+            let Some(rest) = room.checked_sub(price_max) else { break };
+            if price_max > Credits::ZERO && !has_hold && payees.len() < MAX_SPARES {
+                room = rest;
+                payees.push(Payee { account, cap: price_max });
+            }
+        }
+        payees
     }
 
     /// Whether a hold of `payer` waits to be closed.

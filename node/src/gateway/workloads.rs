@@ -26,7 +26,8 @@ pub(super) async fn list(State(gateway): State<Gateway>, Reader(_): Reader) -> R
         node.ledger.know(&last.entry.header).await;
         let (trust, payout) = (node.mesh.trust(), &node.mesh.genesis().policy.payout);
         let right = page.iter().filter(|item| item.entry.verify(&trust, payout).is_ok());
-        cargos.extend(right.map(api::catalog_item));
+        let policy = &node.mesh.genesis().policy.reputation;
+        cargos.extend(right.map(|item| api::catalog_item(item, policy)));
     }
     Ok(Json(json!({ "data": cargos })))
 }

@@ -42,7 +42,7 @@ async fn an_offer_that_is_wrong_is_refused_for_what_is_wrong() {
     let world = World::new().await;
     let (island, other) = (world.island(1, "here"), world.island(2, "there"));
     let payer = Payer::new(&world, (island.node, island.account), "10").await;
-    let (elsewhere, _) = open_hold(&payer.wallet, other.account, "1").await;
+    let (elsewhere, _) = open_hold(&world, &payer.wallet, other.account, "1").await;
     world.trust("dearer", TrustLevel::Verified);
     use RefusalKind::{Invalid, Payment, Stale, Unsuitable};
     type Change = Box<dyn Fn(&mut Offer)>;

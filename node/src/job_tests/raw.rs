@@ -13,7 +13,7 @@ use archipelag_protocol::{
     codec,
     id::{AccountId, ContentId, HoldId, JobId, NetworkId, NodeId, Signature},
     job::{self, Failure, Offer, Refusal, SignedOffer, ToConsumer, ToIsland},
-    ledger::{Action, state::hold_of},
+    ledger::{Action, Payee, state::hold_of},
     payment::{IslandReceipt, Receipt, SignedVoucher, Verdict, Voucher},
     pricing::{HardwareTier, Metering},
     sign::SecretKey,
@@ -268,7 +268,7 @@ impl<'a> Payer<'a> {
     /// Opens a hold of `cap` credits for `island`.
     pub(super) async fn new(world: &'a World, island: (NodeId, AccountId), cap: &str) -> Self {
         let wallet = world.wallet(PAYER);
-        let (hold, expires) = open_hold(&wallet, island.1, cap).await;
+        let (hold, expires) = open_hold(world, &wallet, island.1, cap).await;
         let next_job = 200.into();
         Self { world, wallet, island, hold, expires, next_job }
     }
@@ -346,10 +346,17 @@ impl<'a> Payer<'a> {
 }
 
 /// Opens a hold. Gives when it ends, too.
-pub(super) async fn open_hold(wallet: &Wallet, payee: AccountId, cap: &str) -> (HoldId, Timestamp) {
+pub(super) async fn open_hold(
+    world: &World,
+    wallet: &Wallet,
+    payee: AccountId,
+    cap: &str,
+) -> (HoldId, Timestamp) {
     let expires = now().after_ms(3_600_000);
-    let action = Action::OpenHold { payee, cap: credits(cap), expires };
-    (hold_of(wallet.send(action).await.unwrap().transaction), expires)
+    let payees = vec![Payee { account: payee, cap: credits(cap) }];
+    let dispute_ms = world.genesis.policy.payment.dispute_window_ms;
+    let action = Action::OpenHold { payees, expires, dispute_ms };
+    (hold_of(wallet.send(action).await.unwrap().transaction, 0), expires)
 }
 
 /// What an Island said of a job until it ended, hung up or waited for a voucher.

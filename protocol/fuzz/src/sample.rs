@@ -14,8 +14,9 @@ use archipelag_protocol::{
     id::{AccountId, BlockHash, CargoId, ContentId, JobId, NetworkId, NodeId, StateRoot},
     job::{Failure, Offer, Refusal, RefusalKind, Step, ToConsumer, ToIsland},
     ledger::{
-        Action, Block, Certificate, Evidence, Handover, Key, Proposal, Proven, SignedTransaction,
-        State, Transaction, Trust, Vote, state::hold_of, transaction, tree::Path, vote,
+        Action, Block, Certificate, Evidence, Handover, Key, Payee, Proposal, Proven,
+        SignedTransaction, State, Transaction, Trust, Vote, state::hold_of, transaction,
+        tree::Path, vote,
     },
     manifest::{Artifact, Manifest, Platform, Requirements, RuntimeType, SignedManifest},
     payment::{Receipt, SettledReceipt, SignedVoucher, Verdict, Voucher},
@@ -187,7 +188,7 @@ pub fn snapshots() -> Vec<Vec<u8>> {
 
 fn voucher() -> SignedVoucher {
     let voucher = Voucher {
-        hold: hold_of(transaction::id(&opening()).unwrap()),
+        hold: hold_of(transaction::id(&opening()).unwrap(), 0),
         payee: WORLD.island.account(),
         lane: 1,
         nonce: 1,
@@ -236,9 +237,9 @@ fn act(key: &SecretKey, nonce: u64, action: Action) -> SignedTransaction {
 }
 
 fn opening() -> SignedTransaction {
-    let (payee, cap) = (WORLD.island.account(), Credits::from_whole(10));
-    let expires = NOW.after_ms(3_600_000);
-    act(&WORLD.consumer, 0, Action::OpenHold { payee, cap, expires })
+    let payee = Payee { account: WORLD.island.account(), cap: Credits::from_whole(10) };
+    let (expires, dispute_ms) = (NOW.after_ms(3_600_000), 3_600_000);
+    act(&WORLD.consumer, 0, Action::OpenHold { payees: vec![payee], expires, dispute_ms })
 }
 
 /// Two votes of the Island's where an honest validator has one.

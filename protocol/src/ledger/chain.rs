@@ -134,6 +134,9 @@ impl State {
         let height = self.height;
         let not_conserved =
             |NotConserved { minted, found }| Error::NotConserved { height, minted, found };
+        if self.time >= self.epoch.sweep {
+            self.sweep();
+        }
         if self.time >= self.epoch.ends {
             self.end_epoch().map_err(|e| field(height, "epoch", e.to_string()))?;
             self.check_conservation().map_err(not_conserved)?;

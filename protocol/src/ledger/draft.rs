@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     amount::Credits,
-    catalog::Counters,
+    catalog::{Counters, Record},
     id::{AccountId, CargoId, HoldId},
     policy::Policy,
 };
@@ -139,6 +139,12 @@ impl<'a> Draft<'a> {
             .counters
             .entry(id)
             .or_insert_with(|| state.counters.get(&id).copied().unwrap_or_default())
+    }
+
+    /// Changes the record of a Cargo that is in the state.
+    pub(super) fn set_record(&mut self, cargo: &Cargo, record: Record) {
+        let cargo = Cargo { record, ..cargo.clone() };
+        self.changes.cargos.insert(cargo.record.cargo, cargo);
     }
 
     /// An account's stake; one that ends up with nothing in it is none.

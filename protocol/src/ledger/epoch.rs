@@ -11,7 +11,7 @@ use super::{
 use crate::{
     genesis::Validator,
     id::{AccountId, NodeId},
-    policy::ElectionPolicy,
+    policy::{ElectionPolicy, Policy},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub struct Epoch {
     pub number: u64,
     /// The first block of this time or later is the epoch's last.
     pub ends: Timestamp,
+    /// The first block of this time or later sweeps: what becomes of Cargos whose jobs go badly.
+    pub sweep: Timestamp,
     /// Who decided its first block: how many seats may change is counted from these.
     pub first: ValidatorSet,
     /// Validators that missed their turn, with the time of the block that says so, and have not been
@@ -35,10 +37,11 @@ pub struct Epoch {
 
 impl Epoch {
     /// The one of the first block.
-    pub(super) fn first(created: Timestamp, policy: &ElectionPolicy, first: ValidatorSet) -> Self {
-        let ends = created.after_ms(policy.epoch_ms);
+    pub(super) fn first(created: Timestamp, policy: &Policy, first: ValidatorSet) -> Self {
+        let ends = created.after_ms(policy.election.epoch_ms);
+        let sweep = created.after_ms(policy.reputation.sweep_interval_ms);
         let (absent, absent_before) = (BTreeMap::new(), BTreeMap::new());
-        Self { number: 0, ends, first, absent, absent_before }
+        Self { number: 0, ends, sweep, first, absent, absent_before }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     draft::{Changes, Draft, sum},
     settle, stake,
     state::{Cargo, LaneState, Slug, hold_of},
-    transaction::check_batch,
+    transaction::{Payee, check_batch},
 };
 use crate::{
     amount::Credits,
@@ -65,8 +65,8 @@ impl State {
         account.nonce = found.checked_add(1).ok_or_else(|| Rejected::field("nonce", "used up"))?;
         match &transaction.value.action {
             Action::Transfer { to, amount } => transfer(&mut draft, sender, *to, *amount)?,
-            Action::OpenHold { payee, cap, expires } => {
-                open_hold(&mut draft, sender, hold_of(id), (*payee, *cap, *expires))?;
+            Action::OpenHold { payees, expires, dispute_ms } => {
+                open_holds(&mut draft, sender, id, payees, (*expires, *dispute_ms))?;
             }
             Action::TopUp { hold, amount } => top_up(&mut draft, sender, *hold, *amount)?,
             Action::Redeem { vouchers } => {
@@ -124,39 +124,49 @@ fn transfer(
     draft.credit(to, amount)
 }
 
-fn open_hold(
+/// Opens a hold for each payee, all or none.
+fn open_holds(
     draft: &mut Draft<'_>,
     payer: AccountId,
-    id: HoldId,
-    (payee, cap, expires): (AccountId, Credits, Timestamp),
+    transaction: TxId,
+    payees: &[Payee],
+    (expires, dispute_ms): (Timestamp, u64),
 ) -> Result<(), Rejected> {
     let (policy, now) = (&draft.policy().payment, draft.state.time);
-    more_than_zero("cap", cap)?;
-    let latest = now.after_ms(policy.hold_life_max_ms);
+    let (window_ms, life_ms) = (policy.dispute_window_ms, policy.hold_life_max_ms);
+    let latest = now.after_ms(life_ms);
     if expires <= now || expires > latest {
         let reason = format!("{expires}, must be after {now} and not after {latest}");
         return Err(Rejected::field("expires", reason));
     }
-    draft.debit(payer, cap)?;
-    let account = draft.account_mut(payer);
-    if account.holds >= policy.holds_per_account_max {
-        let reason = format!("{} are open, that is the limit: close one", account.holds);
-        return Err(Rejected::field("holds", reason));
+    if dispute_ms < window_ms || dispute_ms > window_ms.max(life_ms) {
+        let reason = format!("{dispute_ms}, must be {window_ms} to {life_ms}");
+        return Err(Rejected::field("dispute_ms", reason));
     }
-    account.holds += 1;
-    // The payee becomes known to the ledger, so that it can send its vouchers itself.
-    draft.account_mut(payee);
-    let hold = Hold {
-        payer,
-        payee,
-        cap,
-        redeemed: Credits::ZERO,
-        settled: Credits::ZERO,
-        expires,
-        closes: None,
-        lanes: BTreeMap::new(),
-    };
-    draft.open_hold(id, hold);
+    for (index, Payee { account: payee, cap }) in payees.iter().enumerate() {
+        more_than_zero("cap", *cap)?;
+        draft.debit(payer, *cap)?;
+        let account = draft.account_mut(payer);
+        if account.holds >= policy.holds_per_account_max {
+            let reason = format!("{} are open, that is the limit: close one", account.holds);
+            return Err(Rejected::field("holds", reason));
+        }
+        account.holds += 1;
+        // The payee becomes known to the ledger, so that it can send its vouchers itself.
+        draft.account_mut(*payee);
+        let hold = Hold {
+            payer,
+            payee: *payee,
+            cap: *cap,
+            redeemed: Credits::ZERO,
+            settled: Credits::ZERO,
+            expires,
+            dispute_ms,
+            closes: None,
+            lanes: BTreeMap::new(),
+        };
+        draft.open_hold(hold_of(transaction, index), hold);
+    }
     Ok(())
 }
 
@@ -214,8 +224,9 @@ fn redeem(draft: &mut Draft<'_>, signed: &SignedVoucher) -> Result<(), Rejected>
 }
 
 fn close_hold(draft: &mut Draft<'_>, sender: AccountId, id: HoldId) -> Result<(), Rejected> {
-    let (window_ms, now) = (draft.policy().payment.dispute_window_ms, draft.state.time);
+    let now = draft.state.time;
     let hold = draft.hold_mut(id)?;
+    let window_ms = hold.dispute_ms;
     let over = now >= hold.expires.after_ms(window_ms);
     if sender == hold.payee || over {
         return settle::end_hold(draft, id);

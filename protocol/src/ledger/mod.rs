@@ -18,6 +18,7 @@ mod signatures;
 pub mod snapshot;
 pub mod stake;
 pub mod state;
+mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod transaction;
@@ -33,7 +34,7 @@ pub use light::{Handover, Proven, Trust};
 pub use stake::Stake;
 pub use state::{Account, Hold, IslandStanding, LaneState, State};
 pub use transaction::{
-    Action, Receipt as TransactionReceipt, Rejected, SignedTransaction, Transaction,
+    Action, Payee, Receipt as TransactionReceipt, Rejected, SignedTransaction, Transaction,
 };
 pub use validators::ValidatorSet;
 pub use vote::{Certificate, Proposal, SignedProposal, SignedVote, Vote};

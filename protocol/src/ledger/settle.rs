@@ -11,7 +11,7 @@ use crate::{
     catalog::Counters,
     id::{AccountId, HoldId},
     payment::{Receipt, Verdict},
-    policy::KarmaPolicy,
+    policy::{KarmaPolicy, ReputationPolicy},
     pricing::{self, HardwareTier, Split},
 };
 
@@ -40,7 +40,8 @@ pub(super) fn receipt(draft: &mut Draft<'_>, receipt: &Receipt) -> Result<(), Re
     standing.jobs = standing.jobs.saturating_add(1);
     standing.earned = sum(standing.earned, split.island)?;
     add_karma(policy, standing, receipt, limit_ms);
-    count(draft.counters_mut(receipt.cargo), receipt, limit_ms);
+    let policy = &draft.policy().reputation;
+    count(draft.counters_mut(receipt.cargo), receipt, limit_ms, policy);
     Ok(())
 }
 
@@ -146,17 +147,19 @@ fn add_karma(
 
 /// Counts a job for its Cargo. A cancelled one, and one that the Island lost, is neither a success
 /// nor a failure of the Cargo.
-fn count(counters: &mut Counters, receipt: &Receipt, limit_ms: u64) {
+fn count(counters: &mut Counters, receipt: &Receipt, limit_ms: u64, policy: &ReputationPolicy) {
     let duration_ms = receipt.metering.duration_ms;
     counters.total_jobs = counters.total_jobs.saturating_add(1);
     match receipt.verdict {
         Verdict::Completed => {
             counters.successful_jobs = counters.successful_jobs.saturating_add(1);
             counters.execution_ms = counters.execution_ms.saturating_add(duration_ms.min(limit_ms));
+            counters.reputation.count(true, policy);
         }
         Verdict::Timeout if duration_ms < limit_ms => {}
         Verdict::Timeout | Verdict::CargoFailed | Verdict::Failed => {
             counters.failed_jobs = counters.failed_jobs.saturating_add(1);
+            counters.reputation.count(false, policy);
         }
         Verdict::Cancelled => {}
     }

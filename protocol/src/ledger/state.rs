@@ -12,6 +12,7 @@ use crate::{
 };
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -86,6 +87,8 @@ pub struct Hold {
     /// Of what was redeemed: split by receipts so far.
     pub settled: Credits,
     pub expires: Timestamp,
+    /// How long the payee may redeem after the payer asked to close, and after expiry.
+    pub dispute_ms: u64,
     /// Set when the payer asked to close: the end of the dispute window.
     pub closes: Option<Timestamp>,
     #[serde(with = "pairs")]
@@ -148,10 +151,15 @@ pub struct IslandStanding {
     pub earned: Credits,
 }
 
-/// The id of the hold that `transaction` opened.
+/// The id of the hold that `transaction` opened for its payee at `index`. The first one's is the
+/// transaction's.
 #[must_use]
-pub fn hold_of(transaction: TxId) -> HoldId {
-    HoldId(transaction.0)
+pub fn hold_of(transaction: TxId, index: usize) -> HoldId {
+    let Ok(index @ 1..) = u16::try_from(index) else { return HoldId(transaction.0) };
+    let mut hasher = Sha256::new_with_prefix(b"archipelag/hold/1\0");
+    hasher.update(transaction.0);
+    hasher.update(index.to_be_bytes());
+    HoldId(hasher.finalize().into())
 }
 
 /// How the credits that exist differ from those that were minted, in microcredits.
@@ -188,7 +196,7 @@ impl State {
             let stake = Stake { node: Some(validator.node), ..Stake::default() };
             stakes.insert(validator.account, stake);
         }
-        let epoch = Epoch::first(genesis.created, &genesis.policy.election, validators.clone());
+        let epoch = Epoch::first(genesis.created, &genesis.policy, validators.clone());
         let mut state = Self {
             network,
             height: 0,

@@ -5,7 +5,7 @@ use crate::{
     amount::Credits,
     codec,
     id::{AccountId, HoldId, NetworkId, NodeId, TxId},
-    limits::{MAX_BATCH, MAX_TRANSACTION_BYTES},
+    limits::{MAX_BATCH, MAX_PAYEES, MAX_TRANSACTION_BYTES},
     manifest::{self, SignedManifest},
     payment::{SettledReceipt, SignedVoucher},
     sign::{Signable, Signed},
@@ -37,11 +37,15 @@ pub enum Action {
         to: AccountId,
         amount: Credits,
     },
-    /// Reserves `cap` for `payee`. The hold's id is the transaction's.
+    /// Reserves for each of the payees a share of its own: a hold, whose id is that of
+    /// [`super::state::hold_of`]. So one transaction covers many Islands before any of them is needed.
     OpenHold {
-        payee: AccountId,
-        cap: Credits,
+        /// 1 to [`MAX_PAYEES`].
+        payees: Vec<Payee>,
         expires: Timestamp,
+        /// How long a payee may still redeem after the payer asked to close: the policy's
+        /// `dispute_window_ms` or more, and no longer than a hold may last.
+        dispute_ms: u64,
     },
     TopUp {
         hold: HoldId,
@@ -91,6 +95,13 @@ pub enum Action {
     Evidence {
         evidence: Box<Evidence>,
     },
+}
+
+/// Who may take how much of what is reserved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payee {
+    pub account: AccountId,
+    pub cap: Credits,
 }
 
 pub type SignedTransaction = Signed<Transaction>;
@@ -218,15 +229,17 @@ fn form(bytes: &[u8]) -> Result<SignedTransaction, Rejected> {
 }
 
 /// # Errors
-/// When a batch is empty or longer than [`MAX_BATCH`].
+/// When a batch is empty or longer than [`MAX_BATCH`], payees than [`MAX_PAYEES`].
 pub fn check_batch(action: &Action) -> Result<(), Rejected> {
     let (field, found) = match action {
         Action::Redeem { vouchers } => ("vouchers", vouchers.len()),
         Action::Settle { receipts } => ("receipts", receipts.len()),
+        Action::OpenHold { payees, .. } => ("payees", payees.len()),
         _ => return Ok(()),
     };
-    if found == 0 || found > MAX_BATCH {
-        return Err(Rejected::field(field, format!("{found} items, must be 1 to {MAX_BATCH}")));
+    let most = if field == "payees" { MAX_PAYEES } else { MAX_BATCH };
+    if found == 0 || found > most {
+        return Err(Rejected::field(field, format!("{found} items, must be 1 to {most}")));
     }
     Ok(())
 }

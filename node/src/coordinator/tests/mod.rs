@@ -45,8 +45,9 @@ fn user(index: u8) -> SecretKey {
 fn genesis() -> Genesis {
     let mut policy = Policy::default();
     policy.publishing.open = true;
-    // No epoch ends, so that the state does not depend on the clock.
+    // No epoch or hour ends, so that the state does not depend on the clock.
     policy.election.epoch_ms = u64::MAX;
+    policy.reputation.sweep_interval_ms = u64::MAX;
     Genesis {
         name: "test".into(),
         created: Timestamp(1_000),

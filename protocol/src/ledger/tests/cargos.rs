@@ -77,3 +77,77 @@ fn active_cargos_are_bounded_by_tier_and_versions_by_policy() {
         contains(&world.refused(who, third), "has 2, the limit");
     }
 }
+
+/// The state after an hour in which `good` jobs of a Cargo succeeded and `bad` failed.
+fn after_an_hour(good: u64, bad: u64, level: TrustLevel) -> (World, CargoId) {
+    let mut world = World::new();
+    let cargo = world.publish();
+    let swept = world.state.cargos[&cargo].clone();
+    let mut record = swept.record.clone();
+    record.trust_level = level;
+    let manifest = swept.manifest.clone();
+    world
+        .state
+        .cargos
+        .insert(cargo, std::sync::Arc::new(super::super::state::Cargo { manifest, record }));
+    world.state.rebuild_tree().unwrap();
+    let hold = world.hold(whole(10));
+    let outcomes = (0..good).map(|_| Verdict::Completed).chain((0..bad).map(|_| Verdict::Failed));
+    let receipts: Vec<_> = (0..)
+        .zip(outcomes)
+        .map(|(sequence, verdict)| {
+            let price = Credits::ZERO;
+            Receipt { verdict, price, ..world.receipt(hold, cargo, sequence, 10) }
+        })
+        .collect();
+    for batch in receipts.chunks(200) {
+        let action = world.settle(batch.to_vec());
+        world.send(ISLAND, action).unwrap();
+    }
+    let early = world.state.epoch.sweep.0 - 1;
+    for time in [early, early + 1] {
+        let time = crate::time::Timestamp(time);
+        let last = world.last.clone();
+        let (block, next, _) =
+            world.state.propose(account(VALIDATOR), time, last, Vec::new()).unwrap();
+        if time.0 == early {
+            assert_eq!(next.cargos[&cargo].record.state, catalog::State::Published);
+        }
+        let last = super::blocks::certify(&block.header, 0, &[VALIDATOR]);
+        assert_eq!(world.state.apply(&block).unwrap(), next);
+        world = World { state: next, last: Some(last) };
+    }
+    (world, cargo)
+}
+
+#[test]
+fn the_hourly_sweep_suspends_and_demotes() {
+    use TrustLevel::{Basic, Untrusted};
+    use catalog::State::{Published, Suspended};
+    for (good, bad, level, state, left) in [
+        (200, 0, Basic, Published, Basic),
+        // 100 jobs or more: fewer than nine in ten.
+        (170, 30, Basic, Suspended, Basic),
+        // Fewer: by the ladder, after ten good ones in front of the first. There is no level below
+        // the lowest.
+        (0, 70, Basic, Suspended, Basic),
+        (0, 40, Basic, Published, Untrusted),
+        (0, 40, Untrusted, Published, Untrusted),
+        (0, 20, Basic, Published, Basic),
+    ] {
+        let (world, cargo) = after_an_hour(good, bad, level);
+        let record = &world.state.cargos[&cargo].record;
+        let counters = world.state.counters[&cargo];
+        assert_eq!((record.state, record.trust_level), (state, left), "{good} {bad}: {counters:?}");
+        let changed = record.state != Published || record.trust_level != level;
+        assert_eq!(record.height, if changed { 2 } else { 0 }, "{good} {bad}");
+        let hour = world.state.genesis.policy.reputation.sweep_interval_ms;
+        assert_eq!(world.state.epoch.sweep, world.state.time.after_ms(hour));
+    }
+    // What ran before is still settled.
+    let (mut world, cargo) = after_an_hour(170, 30, Basic);
+    let hold = *world.state.holds.keys().next().unwrap();
+    let receipt = Receipt { price: Credits::ZERO, ..world.receipt(hold, cargo, 1_000, 10) };
+    let action = world.settle([receipt]);
+    world.send(ISLAND, action).unwrap();
+}

@@ -12,8 +12,8 @@ fn a_hold_takes_its_cap_and_makes_its_payee_known() {
     assert!(world.state.accounts.contains_key(&account(ISLAND)), "it could not send its vouchers");
 
     let (now, most) = (world.state.time, world.state.genesis.policy.payment.hold_life_max_ms);
-    let payee = account(ISLAND);
-    let open = |cap, expires| Action::OpenHold { payee, cap, expires };
+    let template = World::new();
+    let open = |cap, expires| template.open_action(ISLAND, cap, expires);
     contains(&world.refused(CONSUMER, open(Credits::ZERO, now.after_ms(1))), "`cap`");
     contains(&world.refused(CONSUMER, open(whole(1), now)), "`expires`");
     contains(&world.refused(CONSUMER, open(whole(1), now.after_ms(most + 1))), "`expires`");
@@ -29,7 +29,7 @@ fn the_number_of_open_holds_is_bounded() {
     let hold = world.hold(whole(1));
     world.hold(whole(1));
     let expires = world.later(1);
-    let third = Action::OpenHold { payee: account(ISLAND), cap: whole(1), expires };
+    let third = world.open_action(ISLAND, whole(1), expires);
     contains(&world.refused(CONSUMER, third.clone()), "2 are open");
     world.send(ISLAND, Action::CloseHold { hold }).unwrap();
     world.send(CONSUMER, third).unwrap();
@@ -163,8 +163,62 @@ fn what_was_redeemed_without_receipts_is_split_by_the_default() {
 #[test]
 fn an_account_may_pay_itself() {
     let mut world = World::new();
-    let (payee, expires) = (account(CONSUMER), world.later(1));
-    let id = world.send(CONSUMER, Action::OpenHold { payee, cap: whole(1), expires }).unwrap();
+    let action = world.open_action(CONSUMER, whole(1), world.later(1));
+    let id = world.send(CONSUMER, action).unwrap();
     world.send(CONSUMER, Action::CloseHold { hold: HoldId(id.0) }).unwrap();
+    assert_eq!(world.balance(CONSUMER), whole(1_000));
+}
+
+#[test]
+fn one_transaction_reserves_for_many_a_share_each() {
+    let mut world = World::new();
+    let expires = world.later(1_000);
+    let dispute_ms = world.state.genesis.policy.payment.dispute_window_ms;
+    let share = |who, cap| Payee { account: account(who), cap };
+    let open = |payees| Action::OpenHold { payees, expires, dispute_ms };
+    let three = vec![share(ISLAND, whole(1)), share(STRANGER, whole(2)), share(ISLAND, whole(3))];
+    let id = world.send(CONSUMER, open(three)).unwrap();
+    let holds: Vec<_> = (0..3).map(|index| super::super::state::hold_of(id, index)).collect();
+    let caps: Vec<_> = holds.iter().map(|hold| world.state.holds[hold].cap).collect();
+    assert_eq!(caps, [whole(1), whole(2), whole(3)]);
+    assert_eq!(world.state.accounts[&account(CONSUMER)].holds, 3);
+    assert_eq!(world.balance(CONSUMER), whole(994));
+    // Each takes its own share, and nobody another's.
+    let voucher = Voucher { payee: account(STRANGER), ..world.voucher(holds[1], 0, 1, whole(2)) };
+    let action = world.redeem([voucher]);
+    world.send(STRANGER, action).unwrap();
+    let voucher = Voucher { payee: account(STRANGER), ..world.voucher(holds[0], 0, 1, whole(1)) };
+    let action = world.redeem([voucher]);
+    contains(&world.refused(STRANGER, action), "`payee`");
+    // All or none.
+    let before = world.state.holds.len();
+    let much = vec![share(ISLAND, whole(1)), share(STRANGER, whole(5_000))];
+    contains(&world.refused(CONSUMER, open(much)), "5000 credits needed");
+    contains(&world.refused(CONSUMER, open(vec![share(ISLAND, Credits::ZERO)])), "`cap`");
+    contains(&world.refused(CONSUMER, open(Vec::new())), "0 items, must be 1 to 16");
+    let many = vec![share(ISLAND, whole(1)); 17];
+    contains(&world.refused(CONSUMER, open(many)), "17 items");
+    assert_eq!(world.state.holds.len(), before);
+}
+
+#[test]
+fn a_hold_has_a_dispute_window_of_its_own() {
+    let mut world = World::new();
+    let policy = world.state.genesis.policy.payment.clone();
+    let expires = world.later(1_000_000);
+    let open = |dispute_ms| Action::OpenHold {
+        payees: vec![Payee { account: account(ISLAND), cap: whole(1) }],
+        expires,
+        dispute_ms,
+    };
+    let (least, most) = (policy.dispute_window_ms, policy.hold_life_max_ms);
+    contains(&world.refused(CONSUMER, open(least - 1)), "`dispute_ms`");
+    contains(&world.refused(CONSUMER, open(most + 1)), "`dispute_ms`");
+    let long = HoldId(world.send(CONSUMER, open(2 * least)).unwrap().0);
+    world.send(CONSUMER, Action::CloseHold { hold: long }).unwrap();
+    world.pass(least);
+    contains(&world.refused(CONSUMER, Action::CloseHold { hold: long }), "may redeem until");
+    world.pass(least);
+    world.send(CONSUMER, Action::CloseHold { hold: long }).unwrap();
     assert_eq!(world.balance(CONSUMER), whole(1_000));
 }

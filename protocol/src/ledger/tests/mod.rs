@@ -8,7 +8,7 @@ mod random;
 mod receipts;
 
 use super::{
-    Action, Rejected, SignedTransaction, State, Transaction,
+    Action, Payee, Rejected, SignedTransaction, State, Transaction,
     transaction::{self, decode, to_bytes},
 };
 use crate::{
@@ -136,8 +136,14 @@ impl World {
     /// Opens a hold of the Consumer for the Island.
     fn hold(&mut self, cap: Credits) -> HoldId {
         let expires = self.later(1_000_000);
-        let action = Action::OpenHold { payee: account(ISLAND), cap, expires };
-        super::state::hold_of(self.send(CONSUMER, action).unwrap())
+        let action = self.open_action(ISLAND, cap, expires);
+        super::state::hold_of(self.send(CONSUMER, action).unwrap(), 0)
+    }
+
+    fn open_action(&self, payee: u8, cap: Credits, expires: Timestamp) -> Action {
+        let dispute_ms = self.state.genesis.policy.payment.dispute_window_ms;
+        let payees = vec![Payee { account: account(payee), cap }];
+        Action::OpenHold { payees, expires, dispute_ms }
     }
 
     fn publish(&mut self) -> CargoId {

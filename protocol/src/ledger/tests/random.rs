@@ -147,8 +147,12 @@ fn action(world: &World, step: &Step) -> Option<(u8, Action)> {
             (from, Action::Transfer { to: account(to), amount: micro(amount) })
         }
         Step::Open { from, to, cap, life_ms } => {
-            let (payee, expires) = (account(to), world.later(life_ms));
-            (from, Action::OpenHold { payee, cap: micro(cap), expires })
+            let expires = world.later(life_ms);
+            let mut action = world.open_action(to, micro(cap), expires);
+            if let (Action::OpenHold { payees, .. }, 0) = (&mut action, cap % 3) {
+                payees.push(Payee { account: account(from), cap: micro(cap / 2) });
+            }
+            (from, action)
         }
         Step::TopUp { from, hold: n, amount } => {
             (from, Action::TopUp { hold: *hold(n)?.0, amount: micro(amount) })
