@@ -21,9 +21,18 @@ use archipelag_protocol::{
     query::{CatalogItem, CertifiedBlock, LedgerStatus, Request, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use thiserror::Error;
 
+/// How long an own coordinator that has just started may take to find out where the others are.
+const CURRENT_WAIT: Duration = Duration::from_secs(5);
 /// Connected nodes that are asked for changes of the validators, besides those who have a seat.
 const CONNECTED_ASKED: usize = 3;
 
@@ -58,25 +67,37 @@ pub struct Ledger {
     mesh: Option<Mesh>,
     /// The node to ask first.
     dialled: Option<NodeId>,
+    seen: Arc<Seen>,
+}
+
+/// How far the ledger is known to be, so that what is older is not believed when there is newer.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The newest block that something was proven by.
+    proven: AtomicU64,
+    /// The newest block that somebody spoke of. Nobody need have told the truth.
+    told: AtomicU64,
+    /// Whether the own coordinator had its time to find out where the others are.
+    waited: AtomicBool,
 }
 
 impl Ledger {
     /// A coordinator's own, of a node that reaches no other.
     #[must_use]
     pub fn local(coordinator: Coordinator) -> Self {
-        Self { local: Some(coordinator), mesh: None, dialled: None }
+        Self { local: Some(coordinator), mesh: None, dialled: None, seen: Arc::default() }
     }
 
     /// Asks `coordinator`, if there is one and it has a seat, or those who have, by the mesh.
     #[must_use]
     pub fn of_node(coordinator: Option<Coordinator>, mesh: Mesh) -> Self {
-        Self { local: coordinator, mesh: Some(mesh), dialled: None }
+        Self { local: coordinator, mesh: Some(mesh), dialled: None, seen: Arc::default() }
     }
 
     /// Asks the node `dialled` first, and then those who have a seat, by the mesh.
     #[must_use]
     pub fn by(dialled: NodeId, mesh: Mesh) -> Self {
-        Self { local: None, mesh: Some(mesh), dialled: Some(dialled) }
+        Self { local: None, mesh: Some(mesh), dialled: Some(dialled), seen: Arc::default() }
     }
 
     /// The nodes to ask: who has a seat, as far as is known here, and who had one at first.
@@ -94,6 +115,33 @@ impl Ledger {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.answering().is_some()
+    }
+
+    /// Gives an own coordinator that has just started the time to find out where the others are.
+    pub(crate) async fn wait(&self) {
+        let Some(local) = self.local.as_ref().filter(|local| local.has_seat()) else { return };
+        if self.mesh.is_none() || self.seen.waited.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let current = async {
+            while !local.decides() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(CURRENT_WAIT, current).await.is_err() {
+            tracing::warn!("ledger: too few coordinators say where they are");
+        }
+    }
+
+    /// Answers what another node was asked, by the own coordinator; `None` when that has no seat.
+    pub(crate) async fn answer_here(&self, request: Request) -> Option<Response> {
+        self.wait().await;
+        Some(self.last_resort()?.answer(request).await)
+    }
+
+    /// The own coordinator when nobody else answers: it may be behind, and knows no better.
+    fn last_resort(&self) -> Option<&Coordinator> {
+        self.local.as_ref().filter(|local| local.has_seat())
     }
 
     /// The own coordinator, if that answers.
@@ -145,6 +193,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unreachable`] when nobody answers.
     pub async fn ask(&self, request: Request) -> Result<Response, Error> {
+        self.wait().await;
         if let Some(local) = self.answering() {
             return Ok(local.answer(request).await);
         }
@@ -157,7 +206,10 @@ impl Ledger {
                 Err(error) => last = error.to_string(),
             }
         }
-        Err(Error::Unreachable(last))
+        match self.last_resort() {
+            Some(local) => Ok(local.answer(request).await),
+            None => Err(Error::Unreachable(last)),
+        }
     }
 
     /// Submits and waits for inclusion or refusal. The outcome is in the receipt.
@@ -170,7 +222,10 @@ impl Ledger {
     ) -> Result<TransactionReceipt, Error> {
         let bytes = serde_bytes::ByteBuf::from(transaction::to_bytes(transaction)?);
         match self.ask(Request::Submit(bytes)).await? {
-            Response::Submitted(receipt) => Ok(receipt),
+            Response::Submitted(receipt) => {
+                self.seen.told.fetch_max(receipt.height, Ordering::Relaxed);
+                Ok(receipt)
+            }
             other => Err(unexpected(other)),
         }
     }
@@ -185,10 +240,16 @@ impl Ledger {
         key: Key,
         of: impl Fn(&State) -> Option<T>,
     ) -> Result<Option<T>, Error> {
+        self.wait().await;
         if let Some(local) = self.answering() {
             return Ok(of(&*local.running_state()?));
         }
-        let found = self.verified(vec![key], |values| values.into_iter().next()).await?;
+        let found = self.verified(vec![key], |values| values.into_iter().next()).await;
+        let found = match (found, self.last_resort()) {
+            (Ok(found), _) => found,
+            (Err(_), Some(local)) => return Ok(of(&*local.running_state()?)),
+            (Err(error), None) => return Err(error),
+        };
         match (found, &self.mesh) {
             (Some((_, value)), _) => Ok(value.flatten()),
             // What holds before the first block is in the genesis document.
@@ -224,6 +285,8 @@ impl Ledger {
         let Some(mesh) = &self.mesh else { return Err(last) };
         let request = Request::Prove(keys.clone());
         let own = self.is_local().then(|| mesh.node());
+        let (mut best, mut without) = (None, 0_usize);
+        let proven = self.seen.proven.load(Ordering::Relaxed);
         for node in own.into_iter().chain(self.coordinators(mesh)) {
             let answer = match own {
                 Some(_) => self.ask(request.clone()).await,
@@ -231,15 +294,42 @@ impl Ledger {
             };
             match answer {
                 Ok(Response::Proven(proven)) => match self.check(mesh, &keys, &proven).await {
-                    Ok((height, values)) => return Ok(Some((height, collect(values)))),
+                    Ok((height, values)) => {
+                        self.seen.proven.fetch_max(height, Ordering::Relaxed);
+                        if best.as_ref().is_none_or(|(known, _)| *known < height) {
+                            best = Some((height, values));
+                        }
+                        if height >= self.seen.told.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
                     Err(error) => last = error,
                 },
-                Ok(Response::NoBlock) => return Ok(None),
+                // It proves nothing, so one honest one must be among those who say it; who dials a
+                // node by hand takes that for one.
+                Ok(Response::NoBlock) if self.dialled == Some(node) => {
+                    without = mesh.trust().validators().one_honest();
+                }
+                Ok(Response::NoBlock) => without += 1,
                 Ok(other) => last = unexpected(other),
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        match best {
+            Some((height, values)) if height >= proven => {
+                // Whoever told of more could not show it.
+                self.seen.told.store(height, Ordering::Relaxed);
+                Ok(Some((height, collect(values))))
+            }
+            None if proven == 0
+                && mesh.trust().height() == 0
+                && without >= mesh.trust().validators().one_honest() =>
+            {
+                Ok(None)
+            }
+            Some(_) => Err(Error::Unproven("only older blocks than one that is known".into())),
+            None => Err(last),
+        }
     }
 
     async fn check<T: DeserializeOwned + Serialize>(

@@ -187,7 +187,7 @@ impl Node {
 /// A seat is that of an account on a node.
 fn warn_of_seat(coordinator: &Coordinator, account: AccountId) {
     let seated = coordinator.state().validators.contains(account);
-    if seated && !coordinator.decides() {
+    if seated && !coordinator.has_seat() {
         tracing::warn!(
             "the ledger names another node for the seat of this operator: restore its node.key, or say by `archipelag coordinator candidate` that this one takes over with the next epoch"
         );
@@ -207,13 +207,19 @@ fn follow_validators(
             // The first connection takes a moment, and nothing is known before.
             let connected = ledger.is_local() || !mesh.peers().is_empty();
             let pause = if connected { VALIDATORS_EVERY } else { CONNECT_WAIT };
+            let before = mesh.trust().height();
             if connected {
                 ledger.follow_validators(|_| false).await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
-                () = taken_over(coordinator.as_ref(), &mesh) => {}
+                () = taken_over(coordinator.as_ref(), &mesh) => {
+                    // What this one knows may not be on its disk yet.
+                    if mesh.trust().height() == before {
+                        tokio::time::sleep(CONNECT_WAIT).await;
+                    }
+                }
             }
         }
     });
@@ -263,16 +269,17 @@ async fn answer_loop(mut queries: mpsc::Receiver<IncomingQuery>, ledger: Ledger,
 /// Answers for the ledger, or asks who can; what was asked on already is asked no further, so that no
 /// question goes in circles.
 async fn forward(ledger: &Ledger, request: Request) -> Response {
-    let local = ledger.is_local();
-    let answer = match request {
-        Request::Forwarded(request) if local => ledger.ask(*request).await,
-        Request::Forwarded(_) => return Response::Unavailable("this node has no seat".into()),
-        request if local => ledger.ask(request).await,
-        request => ledger.ask(Request::Forwarded(Box::new(request))).await,
+    ledger.wait().await;
+    let request = match request {
+        Request::Forwarded(request) => {
+            let no_seat = || Response::Unavailable("this node has no seat".into());
+            return ledger.answer_here(*request).await.unwrap_or_else(no_seat);
+        }
+        request if ledger.is_local() => request,
+        request => Request::Forwarded(Box::new(request)),
     };
-    match answer {
+    match ledger.ask(request).await {
         Ok(response) => response,
-        Err(error) if local => Response::Unavailable(error.to_string()),
         Err(error) => Response::Unavailable(format!("asked on behalf of a peer: {error}")),
     }
 }

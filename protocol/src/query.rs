@@ -12,6 +12,9 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
+/// What one answer has of a snapshot.
+pub const MAX_SNAPSHOT_PART_BYTES: usize = 768 << 10;
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Signed transaction bytes; answered when it is in a block, or refused.
@@ -43,6 +46,12 @@ pub enum Request {
     Handovers {
         after: u64,
     },
+    /// A part of the state after some block, as canonical bytes, for who joins: of that of `height`, or
+    /// of the newest that is kept when that is zero.
+    Snapshot {
+        height: u64,
+        offset: u64,
+    },
     /// Stakes of accounts after `after`, in their order; at most [`MAX_PAGE`].
     Stakes {
         after: Option<AccountId>,
@@ -65,6 +74,12 @@ pub enum Response {
     /// As many as fit; none when there are no more.
     Handovers(Vec<Handover>),
     Stakes(Vec<(AccountId, Stake)>),
+    /// At most [`MAX_SNAPSHOT_PART_BYTES`], of `size_bytes` in all.
+    Snapshot {
+        height: u64,
+        size_bytes: u64,
+        part: serde_bytes::ByteBuf,
+    },
     /// It could not be answered now; the text says why.
     Unavailable(String),
 }

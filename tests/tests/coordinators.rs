@@ -221,7 +221,10 @@ async fn seats_are_won_and_lost() -> anyhow::Result<()> {
     })
     .await?;
     ensure!(seats(&nodes[2])?.len() == 5);
-    // It decides with the others, and takes transactions.
+    // It decides with the others, from the third block on at the latest, and takes transactions.
+    for _ in 0..4 {
+        pay()?;
+    }
     fifth.json(&["ledger", "verify"])?;
     nodes.push(fifth);
     agree(&nodes).await?;

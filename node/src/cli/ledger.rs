@@ -214,7 +214,7 @@ async fn verify(light: &Light, as_json: bool) -> Outcome {
         ("height", state.height.to_string()),
         ("state", root.to_string()),
         ("checked", format!("{transactions} transactions, {votes} votes")),
-        ("credits", format!("{} minted = balances + holds + treasury", state.minted)),
+        ("credits", format!("{} minted = balances + holds + stakes + treasury", state.minted)),
         ("verdict", "every block follows from the genesis".into()),
     ])
 }

@@ -8,7 +8,7 @@ use super::{
     check::{self, Expected},
     delivery::{Delivered, Line, Output, join_notice},
     holds::{self, Reservation},
-    plan::Prepared,
+    plan::{self, Prepared},
     store::Change,
 };
 use crate::{
@@ -194,15 +194,15 @@ async fn reserve(job: &Job, advert: &SignedAdvert) -> Result<Reservation, holds:
     reserved.await.map_err(|_| holds::Error::Ledger("the node is stopping".into()))?
 }
 
-/// Islands that may take over from the one that was chosen, each once.
+/// The accounts of those who may take over from the Island that was chosen, the best first.
 fn spares(job: &Job) -> Vec<AccountId> {
-    let runtime = job.prepared.resolved.entry.manifest.value.runtime_type;
-    let islands = job.core.routes.islands();
-    let able = islands.iter().map(|seen| &seen.advert.value).filter(|advert| {
-        advert.supported_runtimes.contains(&runtime) && advert.active_jobs < advert.max_jobs
-    });
-    let accounts: BTreeSet<_> = able.map(|advert| advert.account).collect();
-    accounts.into_iter().collect()
+    let chosen = plan::choose(&job.core, &job.prepared, &BTreeSet::new(), |_| true);
+    let mut seen = BTreeSet::new();
+    // Where there is no room nothing is reserved.
+    let free = |advert: &Arc<SignedAdvert>| advert.value.active_jobs < advert.value.max_jobs;
+    let chosen = chosen.unwrap_or_default().into_iter().filter(free);
+    let accounts = chosen.map(|advert| advert.value.account);
+    accounts.filter(|account| seen.insert(*account)).collect()
 }
 
 /// One stream and everything that is known of it.

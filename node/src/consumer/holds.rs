@@ -413,8 +413,15 @@ impl Holds {
         let mut payees = vec![Payee { account: pair.1, cap }];
         payees.extend(self.spares(pair, balance.saturating_sub(cap), price_max, spares));
         let dispute_ms = self.policy.dispute_window_ms;
-        let action = Action::OpenHold { payees: payees.clone(), expires, dispute_ms };
-        let receipt = bank.send(action).await?;
+        let open = |payees| Action::OpenHold { payees, expires, dispute_ms };
+        let receipt = match bank.send(open(payees.clone())).await {
+            // Without the spares there may be room.
+            Err(ledger::Error::Rejected(_)) if payees.len() > 1 => {
+                payees.truncate(1);
+                bank.send(open(payees.clone())).await?
+            }
+            sent => sent?,
+        };
         let mut first = None;
         for (index, Payee { account, cap }) in payees.into_iter().enumerate() {
             self.metrics.holds_opened.inc();
@@ -434,8 +441,9 @@ impl Holds {
         first.ok_or_else(|| Error::Ledger("a hold for nobody".into()))
     }
 
-    /// Shares for Islands that this payer has no hold with: a job's price each, and all together no
-    /// more than a quarter of what is `left` of the balance.
+    /// Shares for Islands that this payer has no hold with: a job's price each. With those that were
+    /// opened so before and have not been used they are no more than a quarter of what is `left` of
+    /// the balance.
     fn spares(
         &self,
         (payer, island): Pair,
@@ -443,7 +451,18 @@ impl Holds {
         price_max: Credits,
         spares: &[AccountId],
     ) -> Vec<Payee> {
-        let mut room = left.fraction(1, 4);
+        let unused = {
+            let slots = lock(&self.slots);
+            let mine = slots.iter().filter(|((of, _), _)| *of == payer);
+            let holds = mine.filter_map(|(_, slot)| lock(slot).clone());
+            let unused = holds.map(|hold| {
+                let amounts = lock(&hold.amounts);
+                let idle = amounts.nonce == 0 && amounts.reserved == Credits::ZERO;
+                if idle { amounts.cap } else { Credits::ZERO }
+            });
+            unused.fold(Credits::ZERO, Credits::saturating_add)
+        };
+        let mut room = left.fraction(1, 4).saturating_sub(unused);
         let mut payees = Vec::new();
         for account in spares.iter().copied().filter(|account| *account != island) {
             let known = lock(&self.slots).get(&(payer, account)).cloned();

@@ -8,7 +8,7 @@
 
 use super::{
     config::Outgoing,
-    engine::{self, Decided, Engine, Input, Output, Submission},
+    engine::{self, Decided, Engine, Input, Joined, Output, Submission},
     metrics::Metrics,
     staged::Staged,
     store::{self, Store},
@@ -24,7 +24,10 @@ use archipelag_protocol::{
 use archipelag_runtimes::workers::{self, Workers};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use thiserror::Error;
@@ -55,6 +58,10 @@ pub(super) enum Command {
     /// Answered once the transaction is durable or refused. Queue full: the submitter is refused as
     /// [`Rejected::Busy`].
     Submit { submission: Submission, answer: oneshot::Sender<TransactionReceipt> },
+    /// Two thirds of those who decide have no block after the last one here.
+    Current,
+    /// A later state to go on from.
+    Join { joined: Box<Joined> },
     /// Decided blocks to follow. Queue full: who follows asks again.
     Follow { blocks: Vec<CertifiedBlock> },
     /// Queue full: dropped, since consensus allows for loss. `place` is the sender's budget.
@@ -67,14 +74,16 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// Set when the task ended by [`Fatal`].
     pub(super) failure: OnceLock<String>,
+    /// Whether the engine has been where the others are.
+    pub(super) current: AtomicBool,
     /// Why the disk takes no block now; `None` while it does.
     pub(super) unwritable: watch::Sender<Option<String>>,
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
-        let unwritable = watch::Sender::new(None);
-        Self { metrics: Metrics::default(), failure: OnceLock::new(), unwritable }
+    pub(super) fn new(current: bool) -> Self {
+        let (unwritable, current) = (watch::Sender::new(None), AtomicBool::new(current));
+        Self { metrics: Metrics::default(), failure: OnceLock::new(), current, unwritable }
     }
 }
 
@@ -125,6 +134,7 @@ impl Core {
             (Some(_), None) => tracing::info!("coordinator.disk_works_again"),
             _ => {}
         }
+        self.shared.current.store(self.engine.is_current(), Ordering::Relaxed);
         let pending = u64::try_from(self.engine.pending()).unwrap_or(u64::MAX);
         self.shared.metrics.pending.set(pending);
         Ok(())
@@ -141,11 +151,13 @@ impl Core {
                     self.perform()?;
                     self.store.receipt(id)?
                 }
-                Some(Command::Peer { .. } | Command::Follow { .. }) | None => None,
+                Some(_) | None => None,
             };
             let Some(command) = self.commands.pop_front() else { break };
             let input = match command {
                 Command::Follow { blocks } => Input::Decided(blocks),
+                Command::Current => Input::Current,
+                Command::Join { joined } => Input::Joined(joined),
                 Command::Peer { from, message, place: _place } => Input::Peer { from, message },
                 Command::Submit { submission, answer } => {
                     if let Some(receipt) = known {
@@ -201,7 +213,7 @@ impl Core {
         for message in &staged.early {
             self.send(None, message.clone());
         }
-        if staged.settled {
+        if staged.settled && staged.joined.is_none() {
             self.announce(&staged.decided);
         }
         self.finish(staged)
@@ -212,7 +224,10 @@ impl Core {
             self.staged = Some(staged);
             return Err(error);
         }
-        if !staged.settled {
+        if let Some(joined) = &staged.joined {
+            self.go_on_from(joined);
+        }
+        if !staged.settled || staged.joined.is_some() {
             self.announce(&staged.decided);
         }
         for output in staged.after {
@@ -226,7 +241,11 @@ impl Core {
                 Output::Send { to, message } => self.send(Some(to), message),
                 Output::Broadcast { message } => self.send(None, message),
                 // They are in the step's other parts.
-                Output::Log { .. } | Output::Early { .. } | Output::Decided(_) => {}
+                Output::Log { .. }
+                | Output::Early { .. }
+                | Output::Decided(_)
+                | Output::Joined(_)
+                | Output::Voter => {}
             }
         }
         Ok(())
@@ -234,15 +253,29 @@ impl Core {
 
     /// Makes durable, at once, blocks that are decided and the log.
     fn persist(&self, staged: &Staged) -> Result<(), Fatal> {
-        if staged.log.is_empty() && staged.decided.is_empty() {
+        if let Some(joined) = &staged.joined {
+            self.store.join(joined)?;
+        }
+        if staged.log.is_empty() && staged.decided.is_empty() && !staged.votes {
             return Ok(());
         }
         let started = Instant::now();
         let decided: Vec<_> = staged.decided.iter().collect();
-        self.store.commit(&decided, &staged.log)?;
+        self.store.commit(&decided, &staged.log, staged.votes)?;
         let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.shared.metrics.commit_us.inc_by(took);
         Ok(())
+    }
+
+    fn go_on_from(&mut self, joined: &Joined) {
+        let CertifiedBlock { block, certificate } = &joined.certified;
+        let last = (block.header.clone(), certificate.clone());
+        let height = joined.state.height;
+        let head = Head { state: Arc::clone(&joined.state), decided: Some(last) };
+        self.head.send_replace(Arc::new(head));
+        self.height.send_replace(height);
+        self.shared.metrics.height.set(height);
+        tracing::info!(height, "coordinator.joined");
     }
 
     fn announce(&mut self, decided: &[Decided]) {

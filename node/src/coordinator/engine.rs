@@ -33,6 +33,10 @@ pub(crate) struct Submission {
 pub(crate) enum Input {
     /// To be put into a block, or refused. The same transaction may come again while it is pending.
     Transaction(Submission),
+    /// Two thirds of those who decide were asked for the next block and had none.
+    Current,
+    /// The state after a later block, checked, to go on from.
+    Joined(Box<Joined>),
     /// Decided blocks from wherever, to follow those who decide. They prove themselves.
     Decided(Vec<CertifiedBlock>),
     /// Bytes from the node of another coordinator. Hostile until checked.
@@ -49,6 +53,10 @@ pub(crate) enum Output {
     /// Send to all other coordinators' nodes; need not wait for what is logged, but for its place in
     /// the log ([`Entry::Reserved`]). May be lost.
     Early { message: Vec<u8> },
+    /// It goes on from a later block: make that durable.
+    Joined(Box<Joined>),
+    /// It has seen enough to vote: must be durable before its first vote leaves.
+    Voter,
     /// The next block is final: make it durable, then acknowledge it.
     Decided(Box<Decided>),
     /// Send decided blocks from height `first` on to one coordinator's node.
@@ -57,6 +65,16 @@ pub(crate) enum Output {
     Send { to: NodeId, message: Vec<u8> },
     /// Send to all other coordinators' nodes. May be lost.
     Broadcast { message: Vec<u8> },
+}
+
+/// A state that others made, and what proves it.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    pub state: Arc<State>,
+    /// The block that led to it.
+    pub certified: CertifiedBlock,
+    /// All changes of the validators up to it, for who asks this one.
+    pub handovers: Vec<Handover>,
 }
 
 /// A final block and what it led to.
@@ -115,4 +133,7 @@ pub(crate) trait Engine: Send + fmt::Debug {
 
     /// Transactions that wait for a block.
     fn pending(&self) -> usize;
+
+    /// Whether it has been where the others are since it started: what it says before may be old.
+    fn is_current(&self) -> bool;
 }

@@ -5,17 +5,22 @@
 
 use super::Coordinator;
 use crate::{environment::Tasks, mesh::Mesh};
+use anyhow::{Context as _, bail, ensure};
 use archipelag_protocol::{
     id::NodeId,
     limits::MAX_PAGE,
-    query::{Request, Response},
+    query::{CertifiedBlock, Request, Response},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Between two questions of one that has no seat.
 const EVERY: Duration = Duration::from_millis(500);
 /// Of one that has, and hears from the others without asking.
 const SEATED_EVERY: Duration = Duration::from_secs(15);
+/// Times that an empty coordinator asks for a snapshot before it follows from the first block on.
+const JOIN_ATTEMPTS: u32 = 10;
+/// The longest snapshot that is taken, so that no liar fills the memory.
+const MAX_JOIN_BYTES: u64 = 256 << 20;
 /// How long blocks that were handed over may take before the next are asked for.
 const APPLY_WAIT: Duration = Duration::from_secs(10);
 
@@ -32,14 +37,30 @@ pub(crate) fn start(coordinator: &Coordinator, mesh: &Mesh, tasks: &Tasks) {
 
 async fn follow(coordinator: &Coordinator, mesh: &Mesh) {
     let mut turn = 0;
+    if !coordinator.decides_alone() && *coordinator.committed().borrow() == 0 {
+        join(coordinator, mesh).await;
+    }
+    // Those who had no block that is not here.
+    let mut shown = BTreeSet::new();
     loop {
-        let others = others(coordinator, mesh);
         turn += 1;
-        let one = others.get(turn % others.len().max(1)).copied();
+        // Those who decide every other time, whoever else is connected.
+        let others =
+            if turn % 2 == 0 { others(coordinator, mesh) } else { seated(coordinator, mesh) };
+        let one = others.get(turn / 2 % others.len().max(1)).copied();
         let found = match one {
             Some(node) => ask(coordinator, mesh, node).await,
             None => Found::Nothing,
         };
+        if let (Found::Nothing, Some(node)) = (&found, one) {
+            shown.insert(node);
+            let state = coordinator.state();
+            let deciders = state.validators.iter().filter(|seat| shown.contains(&seat.node));
+            if deciders.count() >= state.validators.quorum() {
+                coordinator.is_current();
+                shown.clear();
+            }
+        }
         match found {
             Found::More => {}
             Found::Nothing if coordinator.decides() => tokio::time::sleep(SEATED_EVERY).await,
@@ -48,12 +69,74 @@ async fn follow(coordinator: &Coordinator, mesh: &Mesh) {
     }
 }
 
+/// Goes on from the newest snapshot that somebody has, instead of all blocks from the first on.
+async fn join(coordinator: &Coordinator, mesh: &Mesh) {
+    for _ in 0..JOIN_ATTEMPTS {
+        tokio::time::sleep(EVERY).await;
+        let mut answered = false;
+        for node in others(coordinator, mesh) {
+            match join_by(coordinator, mesh, node).await {
+                Ok(true) => return,
+                Ok(false) => answered = true,
+                Err(error) => tracing::debug!(node = %node.short(), %error, "coordinator.join"),
+            }
+        }
+        // The chain is short, or has begun here.
+        if answered || *coordinator.committed().borrow() > 0 {
+            return;
+        }
+    }
+}
+
+/// Whether this node goes on from a snapshot of `node`.
+async fn join_by(coordinator: &Coordinator, mesh: &Mesh, node: NodeId) -> anyhow::Result<bool> {
+    let (mut bytes, mut at) = (Vec::new(), 0);
+    loop {
+        let offset = u64::try_from(bytes.len())?;
+        let request = Request::Snapshot { height: at, offset };
+        let Response::Snapshot { height, size_bytes, part } = mesh.query(node, request).await?
+        else {
+            return Ok(false);
+        };
+        ensure!(at == 0 || at == height, "it answers with another snapshot");
+        ensure!(size_bytes <= MAX_JOIN_BYTES, "its snapshot has {size_bytes} bytes");
+        ensure!(!part.is_empty(), "its snapshot ends early");
+        at = height;
+        bytes.extend_from_slice(&part);
+        tracing::info!(height, got = bytes.len(), of = size_bytes, "coordinator.joining");
+        if u64::try_from(bytes.len())? >= size_bytes {
+            break;
+        }
+    }
+    let request = Request::Blocks { from: at, limit: 1 };
+    let Response::Blocks(blocks) = mesh.query(node, request).await? else {
+        bail!("it does not have the block of its snapshot");
+    };
+    let certified = blocks.into_iter().next().context("it does not have the block")?;
+    let (header, certificate) = (&certified.block.header, &certified.certificate);
+    ensure!(header.height == at, "it answers with another block");
+    mesh.trust().check(header, certificate)?;
+    let handovers = mesh.handovers(at.saturating_add(1));
+    let mut committed = coordinator.committed();
+    coordinator.join(bytes, certified, handovers).await?;
+    let joined = committed.wait_for(|reached| *reached >= at);
+    tokio::time::timeout(APPLY_WAIT, joined).await??;
+    Ok(true)
+}
+
 /// What a question for blocks came to.
 enum Found {
     /// There were some, so there may be more.
     More,
     Nothing,
     NoAnswer,
+}
+
+/// Those who decide by the newest block that is known here.
+fn seated(coordinator: &Coordinator, mesh: &Mesh) -> Vec<NodeId> {
+    let mut nodes = coordinator.deciders();
+    nodes.remove(&mesh.node());
+    nodes.into_iter().collect()
 }
 
 /// Who may know more: those who decide by the newest block that is known here, those of the genesis,
@@ -79,6 +162,14 @@ async fn ask(coordinator: &Coordinator, mesh: &Mesh, node: NodeId) -> Found {
     let heights = blocks.iter().map(|certified| certified.block.header.height);
     if blocks.is_empty() || !heights.eq(expected.take(blocks.len())) {
         return Found::Nothing;
+    }
+    let state = coordinator.state();
+    if let Some(CertifiedBlock { block, certificate }) = blocks.first()
+        && state.height == height
+        && let Err(error) = block.header.verify(certificate, &state.validators)
+    {
+        tracing::warn!(node = %node.short(), %error, "coordinator.bad_blocks");
+        return Found::NoAnswer;
     }
     let last = height.saturating_add(u64::try_from(blocks.len()).unwrap_or(u64::MAX));
     coordinator.follow(blocks);

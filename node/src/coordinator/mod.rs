@@ -32,19 +32,19 @@ use archipelag_protocol::{
     codec,
     genesis::Genesis,
     id::{AccountId, NetworkId, NodeId, TxId},
-    ledger::{Rejected, State, TransactionReceipt, block, transaction},
+    ledger::{Handover, Rejected, State, TransactionReceipt, block, snapshot, transaction},
     limits::MAX_PAGE,
     query::{CertifiedBlock, Request, Response},
     sign::SecretKey,
 };
 use archipelag_runtimes::workers::{self, Workers};
 use consensus::Consensus;
-use engine::{Engine, Submission};
+use engine::{Engine, Joined, Submission};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 use store::Store;
@@ -65,6 +65,8 @@ pub enum Error {
     Codec(#[from] codec::Error),
     #[error(transparent)]
     Block(#[from] block::Error),
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::NotOf),
     #[error("reading the ledger failed: {0}")]
     Lost(#[from] workers::Lost),
     #[error(
@@ -108,7 +110,8 @@ fn open(
     })?;
     let last = head.decided.as_ref().map(|(_, certificate)| certificate.clone());
     let log = store.log(head.state.height.saturating_add(1))?;
-    let engine = Box::new(Consensus::new(key, node, Arc::clone(&head.state), last, log));
+    let (state, has_voted) = (Arc::clone(&head.state), store.has_voted()?);
+    let engine = Box::new(Consensus::new(key, node, state, last, log, has_voted));
     Ok((Arc::new(store), head, engine))
 }
 
@@ -129,7 +132,7 @@ impl Coordinator {
         let (store, first, engine) = opened.await??;
         tracing::info!(network = %network, height = first.state.height, "coordinator.start");
 
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(engine.is_current()));
         shared.metrics.height.set(first.state.height);
         let (commands, inbox) = mpsc::channel(actor::MAX_COMMANDS);
         let height = watch::Sender::new(first.state.height);
@@ -168,12 +171,23 @@ impl Coordinator {
         Arc::clone(&self.head().state)
     }
 
-    /// Whether this coordinator decides the next block, with others or alone. One that does not
-    /// follows those who do.
+    /// Whether this coordinator answers for the ledger: it has a seat, and has been where the others
+    /// are since it started.
     #[must_use]
     pub fn decides(&self) -> bool {
+        self.has_seat() && self.shared.current.load(Ordering::Relaxed)
+    }
+
+    /// Whether its account has a seat on this node. One that has not follows those who have.
+    #[must_use]
+    pub fn has_seat(&self) -> bool {
         let head = self.head.borrow();
         head.state.validators.get(self.account).is_some_and(|seat| Some(seat.node) == self.node)
+    }
+
+    /// Whether nobody else decides.
+    pub(crate) fn decides_alone(&self) -> bool {
+        self.has_seat() && self.head.borrow().state.validators.len() == 1
     }
 
     /// The nodes of those who decide the next block.
@@ -243,6 +257,33 @@ impl Coordinator {
         }
     }
 
+    /// Checks that `bytes` are the state after a block whose certificate has been checked, and goes on
+    /// from there. Nothing happens when the own chain is as long.
+    ///
+    /// # Errors
+    /// Why they are not.
+    pub(crate) async fn join(
+        &self,
+        bytes: Vec<u8>,
+        certified: CertifiedBlock,
+        handovers: Vec<Handover>,
+    ) -> Result<(), Error> {
+        let decode = move || {
+            let state = State::from_snapshot_of(&bytes, &certified.block.header)?;
+            Ok::<_, Error>(Joined { state: Arc::new(state), certified, handovers })
+        };
+        let joined = Box::new(self.work(decode).await??);
+        let sent = self.commands.send(Command::Join { joined }).await;
+        sent.map_err(|_| self.stopped())
+    }
+
+    /// Two thirds of those who decide have no block after the last one here.
+    pub(crate) fn is_current(&self) {
+        if self.commands.try_send(Command::Current).is_err() {
+            self.shared.metrics.messages_dropped.inc();
+        }
+    }
+
     /// Answers a query. Blocks, certificates and entries in it prove themselves; the rest is this
     /// coordinator's word.
     pub async fn answer(&self, request: Request) -> Response {
@@ -281,10 +322,20 @@ impl Coordinator {
                 let read = move || store.handovers(after, answers::LIST_BYTES);
                 Response::Handovers(self.work(read).await??)
             }
+            Request::Snapshot { height, offset } => {
+                let store = self.store()?;
+                let read = move || store.snapshot_part(height, offset);
+                match self.work(read).await?? {
+                    Some((height, size_bytes, part)) => {
+                        Response::Snapshot { height, size_bytes, part: part.into() }
+                    }
+                    None => Response::Unavailable("there is no such snapshot".into()),
+                }
+            }
             Request::Stakes { after, limit } => {
                 Response::Stakes(answers::stakes(state, after, limit))
             }
-            Request::Forwarded(_) => Response::Unavailable("that is the node's to answer".into()),
+            Request::Forwarded(request) => return Box::pin(self.try_answer(*request)).await,
             Request::Adverts => Response::Unavailable("adverts are the mesh's to answer".into()),
         })
     }

@@ -7,7 +7,7 @@
 
 use super::{
     consensus::log::Entry,
-    engine::{Decided, Output},
+    engine::{Decided, Joined, Output},
 };
 use archipelag_protocol::{id::AccountId, ledger::vote};
 
@@ -19,6 +19,10 @@ pub(crate) struct Staged {
     /// To be made durable at once, with the blocks.
     pub(crate) log: Vec<(u64, Entry)>,
     pub(crate) decided: Vec<Decided>,
+    /// Where the chain goes on for one that joins; before the blocks.
+    pub(crate) joined: Option<Box<Joined>>,
+    /// That this coordinator votes from now on, too.
+    pub(crate) votes: bool,
     /// Whether the blocks are final without what this step makes durable, so that they may be
     /// acknowledged before.
     pub(crate) settled: bool,
@@ -35,6 +39,8 @@ impl Staged {
                 Output::Early { message } => staged.early.push(message),
                 Output::Log { height, entry } => staged.log.push((height, entry)),
                 Output::Decided(decided) => staged.decided.push(*decided),
+                Output::Joined(joined) => staged.joined = Some(joined),
+                Output::Voter => staged.votes = true,
                 other => staged.after.push(other),
             }
         }

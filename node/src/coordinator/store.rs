@@ -4,7 +4,11 @@
 //! The actor commits what a step of the engine leads to in one durable transaction; everybody else reads. What is read back is
 //! checked as if a stranger had sent it. The store decides nothing.
 
-use super::{actor::Head, consensus::log::Entry, engine::Decided};
+use super::{
+    actor::Head,
+    consensus::log::Entry,
+    engine::{Decided, Joined},
+};
 use crate::disk::Handle;
 use archipelag_protocol::{
     codec,
@@ -12,7 +16,7 @@ use archipelag_protocol::{
     id::{NetworkId, TxId},
     ledger::{Handover, State, TransactionReceipt, block, transaction},
     limits::{MAX_BLOCK_BYTES, MAX_GENESIS_BYTES, MAX_QUERY_BYTES},
-    query::CertifiedBlock,
+    query::{CertifiedBlock, MAX_SNAPSHOT_PART_BYTES},
 };
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use std::{ops::Bound, sync::Arc};
@@ -30,6 +34,8 @@ const MAX_RECEIPT_BYTES: usize = 64 << 10;
 
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 const GENESIS: &str = "genesis";
+/// There when this disk has all votes of its coordinator.
+const VOTER: &str = "voter";
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const RECEIPTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("receipts");
 /// By height and place.
@@ -50,7 +56,7 @@ pub enum Error {
     )]
     Corrupt { height: u64, reason: String },
     #[error(
-        "the ledger's disk failed: {0}; nothing was acknowledged that it does not hold; check the space left and the hardware"
+        "the ledger's disk failed: {0}; nothing was acknowledged that it, or other coordinators' disks, do not hold; check the space left and the hardware"
     )]
     Failed(String),
     #[error(transparent)]
@@ -193,9 +199,14 @@ impl Store {
     }
 
     /// Makes decided blocks durable, with their receipts, now and then the state, and what has to be
-    /// in the log of the heights after them. When this returns `Ok` all of it survives a power cut,
+    /// in the log of the heights after them, and that this coordinator votes. When this returns `Ok` all of it survives a power cut,
     /// else none of it. May be called again after it failed, when it may be there already.
-    pub(crate) fn commit(&self, decided: &[&Decided], log: &[(u64, Entry)]) -> Result<(), Error> {
+    pub(crate) fn commit(
+        &self,
+        decided: &[&Decided],
+        log: &[(u64, Entry)],
+        votes: bool,
+    ) -> Result<(), Error> {
         let blocks: Vec<_> = decided.iter().copied().map(Encoded::new).collect::<Result<_, _>>()?;
         let last = decided.last().map_or(0, |decided| decided.state.height);
         // Nobody asks for the log of a height that is decided.
@@ -204,7 +215,7 @@ impl Store {
             .filter(|(height, _)| *height > last)
             .map(|(height, entry)| Ok((*height, codec::encode_loose("log entry", entry)?)))
             .collect::<Result<_, Error>>()?;
-        if blocks.is_empty() && log.is_empty() {
+        if blocks.is_empty() && log.is_empty() && !votes {
             return Ok(());
         }
         let gap = self.database.with(|database| {
@@ -215,6 +226,9 @@ impl Store {
                 }
             }
             put_log(&write, last, &log)?;
+            if votes {
+                write.open_table(FACTS)?.insert(VOTER, [].as_slice())?;
+            }
             write.commit()?;
             Ok(None)
         })?;
@@ -223,6 +237,60 @@ impl Store {
             // The file was replaced while the disk failed.
             Some(height) => Err(corrupt(height, "the block before it is missing")),
         }
+    }
+
+    /// Makes durable where the chain goes on for one that joins.
+    pub(crate) fn join(&self, joined: &Joined) -> Result<(), Error> {
+        let height = joined.state.height;
+        let block = codec::encode_loose("stored block", &joined.certified)?;
+        let snapshot = joined.state.to_snapshot()?;
+        let handovers: Vec<(u64, Vec<u8>)> = joined
+            .handovers
+            .iter()
+            .map(|h| Ok((h.0.header.height, codec::encode_loose("handover", h)?)))
+            .collect::<Result<_, Error>>()?;
+        Ok(self.database.with(|database| {
+            let write = database.begin_write()?;
+            write.open_table(BLOCKS)?.insert(height, block.as_slice())?;
+            let mut table = write.open_table(HANDOVERS)?;
+            for (at, handover) in &handovers {
+                table.insert(at, handover.as_slice())?;
+            }
+            drop(table);
+            put_snapshot(&write, height, &snapshot)?;
+            put_log(&write, height, &[])?;
+            Ok(write.commit()?)
+        })?)
+    }
+
+    /// A part of the snapshot of `height`, or of the newest when that is zero: its height, the length
+    /// of all of it, and what there is from `offset` on.
+    pub(crate) fn snapshot_part(
+        &self,
+        height: u64,
+        offset: u64,
+    ) -> Result<Option<(u64, u64, Vec<u8>)>, Error> {
+        Ok(self.database.with(|database| {
+            let snapshots = database.begin_read()?.open_table(SNAPSHOTS)?;
+            let found = match height {
+                0 => snapshots.last()?.map(|(height, bytes)| (height.value(), bytes)),
+                height => snapshots.get(height)?.map(|bytes| (height, bytes)),
+            };
+            Ok(found.map(|(height, bytes)| {
+                let bytes = bytes.value();
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let end = start.saturating_add(MAX_SNAPSHOT_PART_BYTES).min(bytes.len());
+                let part = bytes.get(start..end).unwrap_or_default().to_vec();
+                (height, u64::try_from(bytes.len()).unwrap_or(u64::MAX), part)
+            }))
+        })?)
+    }
+
+    /// Whether this disk has all votes of its coordinator, so that it may vote.
+    pub(crate) fn has_voted(&self) -> Result<bool, Error> {
+        Ok(self
+            .database
+            .with(|database| Ok(database.begin_read()?.open_table(FACTS)?.get(VOTER)?.is_some()))?)
     }
 
     /// What the log has of a height that was not decided, in its order.
@@ -241,7 +309,8 @@ impl Store {
 
     /// Keeps `state`, the newest, so that the next opening replays nothing.
     pub(crate) fn snapshot(&self, state: &State) -> Result<(), Error> {
-        if state.height == 0 {
+        // A block that was acknowledged and is not here yet comes again.
+        if state.height == 0 || state.height > self.last_height()? {
             return Ok(());
         }
         let bytes = state.to_snapshot()?;
@@ -273,6 +342,11 @@ impl Store {
             let (mut found, mut room) = (Vec::new(), size_bytes);
             for item in table.range(from..)?.take(limit) {
                 let (height, bytes) = item?;
+                // One that joined has none from before.
+                let count = u64::try_from(found.len()).unwrap_or(u64::MAX);
+                if height.value() != from.saturating_add(count) {
+                    break;
+                }
                 let Some(left) = room.checked_sub(bytes.value().len()) else {
                     return Ok(Some(found).filter(|b| !b.is_empty()));
                 };
@@ -327,7 +401,15 @@ impl Store {
         mut progress: impl FnMut(Progress),
     ) -> Result<State, Error> {
         let first = State::genesis(genesis).map_err(|e| corrupt(0, e))?;
-        let start = self.snapshot_before(from.max(1), first)?;
+        // One that joined begins with what it joined by, as long as that is kept.
+        let oldest = self.database.with(|database| {
+            let blocks = database.begin_read()?.open_table(BLOCKS)?;
+            let oldest = blocks.first()?.map_or(1, |(height, _)| height.value());
+            let snapshots = database.begin_read()?.open_table(SNAPSHOTS)?;
+            let snapshot = snapshots.first()?.map_or(0, |(height, _)| height.value());
+            Ok(if oldest > 1 { snapshot.max(oldest).saturating_add(1) } else { 1 })
+        })?;
+        let start = self.snapshot_before(from.max(oldest), first)?;
         self.replay(start, |next, last| {
             let height = next.block.header.height;
             for signed in &next.block.transactions {

@@ -3,8 +3,8 @@
 //! A joiner must compare [`State::root`] with a certified header: decoding checks that the state is
 //! consistent in itself, not that the network ever agreed on it.
 
-use super::State;
-use crate::{codec, genesis};
+use super::{Header, State};
+use crate::{batch::Batch, codec, genesis, id::CargoId, manifest::SignedManifest};
 use thiserror::Error;
 
 /// The longest snapshot that is decoded.
@@ -21,7 +21,58 @@ pub enum Error {
     Field { field: &'static str, reason: String },
 }
 
+/// Why a snapshot is not the state of a block.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NotOf {
+    #[error(transparent)]
+    Snapshot(#[from] Error),
+    #[error("the snapshot is not of block {height}: its {field} differs")]
+    Block { height: u64, field: &'static str },
+    #[error("the snapshot's Cargo {0} is not signed by its publisher")]
+    Unsigned(CargoId),
+}
+
+impl From<codec::Error> for NotOf {
+    fn from(error: codec::Error) -> Self {
+        Self::Snapshot(error.into())
+    }
+}
+
 impl State {
+    /// Decodes a snapshot from a stranger and checks that it is the state after the block of `header`,
+    /// whoever decided that. What the block's root is not over, height and validators of the block, is
+    /// compared with the header; what neither names, signatures of manifests, is checked.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_snapshot_of(bytes: &[u8], header: &Header) -> Result<Self, NotOf> {
+        let state = Self::from_snapshot(bytes)?;
+        let same = [
+            ("network", state.network == header.network),
+            ("height", state.height == header.height),
+            ("hash", state.last_block == header.hash()?),
+            ("time", state.time == header.time),
+            ("validators", state.last_validators.id()? == header.validators),
+            ("root", state.root() == header.state),
+        ];
+        if let Some((field, _)) = same.into_iter().find(|(_, same)| !same) {
+            return Err(NotOf::Block { height: header.height, field });
+        }
+        let mut batch = Batch::new(state.network);
+        for cargo in state.cargos.values() {
+            let SignedManifest { value, signer, signature } = &cargo.manifest;
+            if *signer != cargo.record.publisher {
+                return Err(NotOf::Unsigned(cargo.record.cargo));
+            }
+            batch.add(*signer, value, signature)?;
+        }
+        batch.verify().map_err(|invalid| {
+            let cargo = state.cargos.keys().nth(invalid.index);
+            NotOf::Unsigned(cargo.copied().unwrap_or(CargoId([0; 32])))
+        })?;
+        Ok(state)
+    }
+
     /// # Errors
     /// When it has no canonical encoding; every state that blocks lead to has one.
     pub fn to_snapshot(&self) -> Result<Vec<u8>, codec::Error> {

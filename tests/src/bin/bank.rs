@@ -312,8 +312,8 @@ impl Bank {
         while !self.is_over() {
             random.pause(1_000, 4_000);
             let victim = u8::try_from(random.below(u64::from(COORDINATORS)))?;
-            let kind = ["kill", "stop", "partition", "kill and partition"]
-                [usize::try_from(random.below(4))?];
+            let kinds = ["kill", "stop", "partition", "kill and partition", "kill all"];
+            let kind = kinds[usize::try_from(random.below(5))?];
             *lock(&self.history).faults.entry(kind).or_insert(0) += 1;
             self.note(&format!("{kind}: coordinator {victim}"));
             if kind.ends_with("partition") {
@@ -326,12 +326,16 @@ impl Bank {
             match kind {
                 "stop" => self.signal(victim, "-STOP")?,
                 "partition" => {}
+                "kill all" => (0..COORDINATORS).try_for_each(|index| self.kill(index))?,
                 _ => self.kill(victim)?,
             }
             random.pause(1_000, 7_000);
             match kind {
                 "stop" => self.signal(victim, "-CONT")?,
                 "partition" => {}
+                "kill all" => {
+                    (0..COORDINATORS).try_for_each(|index| self.start(index).map(drop))?
+                }
                 _ => drop(self.start(victim)?),
             }
             if kind.ends_with("partition") {

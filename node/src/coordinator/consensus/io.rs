@@ -13,7 +13,7 @@ use super::{
 };
 use crate::coordinator::{
     engine::Submission,
-    engine::{Decided, Fatal, Output},
+    engine::{Decided, Fatal, Joined, Output},
     mempool::{Mempool, Room},
 };
 use arc_malachitebft_core_consensus::{
@@ -473,6 +473,24 @@ impl Io {
         Ok(())
     }
 
+    /// Goes on from a later block, the ones before which it has not seen.
+    pub(super) fn join(&mut self, joined: Box<Joined>) {
+        self.state = Arc::clone(&joined.state);
+        self.last = Some(joined.certified.certificate.clone());
+        self.forget();
+        self.outputs.push(Output::Joined(joined));
+    }
+
+    /// Forgets the height in progress.
+    fn forget(&mut self) {
+        self.candidates.clear();
+        self.proposed.clear();
+        self.signed.clear();
+        self.value_due = None;
+        self.may_have_proposed = false;
+        self.reserved = None;
+    }
+
     /// Goes on from a block that is final.
     pub(super) fn adopt(&mut self, certified: CertifiedBlock, state: Arc<State>, ids: Vec<TxId>) {
         let height = state.height;
@@ -482,11 +500,7 @@ impl Io {
         let receipts = ids.into_iter().map(receipt).collect();
         self.state = Arc::clone(&state);
         self.last = Some(certified.certificate.clone());
-        self.candidates.clear();
-        self.proposed.clear();
-        self.signed.clear();
-        self.value_due = None;
-        self.may_have_proposed = false;
+        self.forget();
         self.outputs.push(Output::Decided(Box::new(Decided { certified, state, receipts })));
         self.reserve();
         for (transaction, reason) in self.mempool.advance(&self.state, &included) {

@@ -14,6 +14,7 @@ mod context;
 mod door;
 mod io;
 pub(crate) mod log;
+mod newcomer;
 mod own;
 mod peers;
 #[cfg(test)]
@@ -42,13 +43,14 @@ use context::{Address, Context, Height, Validators};
 use door::Door;
 use io::{Candidate, Io};
 use log::Entry;
+use newcomer::Newcomer;
 use serde_bytes::ByteBuf;
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 /// What a block of ours takes.
 const ROOM: Room = Room { transactions: 2_048, size_bytes: MAX_BLOCK_BYTES };
-/// Transactions of other coordinators that are looked at together; the rest come again.
-const MAX_ARRIVED: usize = 4_096;
+/// Transactions of each other coordinator that are looked at together; the rest come again.
+const MAX_ARRIVED: usize = 1_024;
 /// Bytes of transactions that go into one message: it travels among votes.
 const TOLD_BYTES: usize = 24 << 10;
 /// How far a block's time may be ahead of our clock before we believe in it.
@@ -57,6 +59,9 @@ const CLOCK_DRIFT_MS: u64 = 2_000;
 /// How often a coordinator says where it stands, so that one that was away learns that it is behind
 /// though nothing happens.
 const ANNOUNCE_EVERY_MS: u64 = 5_000;
+
+/// How often one that has just started asks where the others are.
+const ASK_EVERY_MS: u64 = 300;
 
 /// How long a step is waited for, and how much longer in each further round.
 const TIMEOUTS: LinearTimeouts = LinearTimeouts {
@@ -95,11 +100,13 @@ pub(crate) struct Consensus {
     /// The height for which messages that came early were looked through.
     looked: u64,
     announce: Timestamp,
+    /// Until it is where the others are.
+    newcomer: Option<Newcomer>,
     /// When a transaction of its own may be sent again.
     asks: Timestamp,
     /// Transactions of other coordinators since the last tick, and own ones that they have to hear of:
     /// together they cost less.
-    arrived: Vec<ByteBuf>,
+    arrived: BTreeMap<NodeId, Vec<ByteBuf>>,
     told: Vec<ByteBuf>,
     /// The block that begins the next height, when that is ours to propose.
     prepared: Option<(BlockHash, Candidate)>,
@@ -114,13 +121,14 @@ impl std::fmt::Debug for Consensus {
 
 impl Consensus {
     /// An engine that goes on from `state`, whose last block is final by `last`, and from what its
-    /// log has of the next height.
+    /// log has of the next height. Unless it `has_voted`, as far as its disk knows, it watches first.
     pub(crate) fn new(
         key: SecretKey,
         node: Option<NodeId>,
         state: Arc<State>,
         last: Option<Certificate>,
         recovered: Vec<Entry>,
+        has_voted: bool,
     ) -> Self {
         let validators = Validators::new(&state.validators, &state.turns());
         let me = Address(key.account());
@@ -149,6 +157,7 @@ impl Consensus {
         };
         let core = new_core(me, io.height(), validators, true);
         // A place that was reserved asks for nothing.
+        let newcomer = (!io.alone() || !has_voted).then(|| Newcomer::new(!has_voted));
         let wanted = recovered.iter().any(|entry| !matches!(entry, Entry::Reserved { .. }));
         let door = Door::default();
         Self {
@@ -159,8 +168,9 @@ impl Consensus {
             wanted,
             looked: 0,
             announce: Timestamp(0),
+            newcomer,
             asks: Timestamp(0),
-            arrived: Vec::new(),
+            arrived: BTreeMap::new(),
             told: Vec::new(),
             prepared: None,
         }
@@ -168,8 +178,25 @@ impl Consensus {
 
     /// Whether this coordinator decides the next block, with others or alone.
     fn decides(&self) -> bool {
+        self.has_seat() && self.newcomer.as_ref().is_none_or(|newcomer| !newcomer.forgot())
+    }
+
+    fn has_seat(&self) -> bool {
         let seat = self.io.state.validators.get(self.io.me());
         seat.is_some_and(|seat| Some(seat.node) == self.io.node)
+    }
+
+    /// Lets one that only watched vote, when it may.
+    fn settle_in(&mut self) {
+        let Some(newcomer) = &mut self.newcomer else { return };
+        let (now, state, own) = (self.io.now, &self.io.state, self.io.node);
+        if self.io.alone() || newcomer.has_arrived(now, state, own) {
+            if newcomer.forgot() {
+                self.io.outputs.push(Output::Voter);
+            }
+            self.newcomer = None;
+            tracing::info!(height = self.io.height(), "coordinator.arrived");
+        }
     }
 
     /// Feeds the library one input. When it asks for a second signature where one was given, the rest
@@ -304,7 +331,8 @@ impl Consensus {
     fn tell(&mut self) {
         let (mut list, mut size_bytes) = (Vec::new(), 0);
         for bytes in std::mem::take(&mut self.told) {
-            if size_bytes + bytes.len() > TOLD_BYTES || list.len() >= MAX_TRANSACTIONS {
+            let full = size_bytes + bytes.len() > TOLD_BYTES || list.len() >= MAX_TRANSACTIONS;
+            if full && !list.is_empty() {
                 self.io.broadcast(&Message::Transactions(std::mem::take(&mut list)));
                 size_bytes = 0;
             }
@@ -385,6 +413,23 @@ impl Engine for Consensus {
                     }
                 }
             }
+            Input::Current => {
+                if let Some(newcomer) = &mut self.newcomer {
+                    newcomer.is_at(self.io.state.height);
+                }
+                self.settle_in();
+                self.drain()?;
+            }
+            Input::Joined(joined) => {
+                if joined.state.height > self.io.state.height {
+                    self.recovered.clear();
+                    self.io.running = false;
+                    self.io.inputs.clear();
+                    self.io.timers.clear();
+                    self.io.join(joined);
+                }
+                self.drain()?;
+            }
             Input::Decided(blocks) => {
                 self.catch_up(blocks)?;
                 self.drain()?;
@@ -403,11 +448,17 @@ impl Engine for Consensus {
             self.io.outputs.push(Output::Refused { transaction, reason });
         }
         if self.io.now >= self.announce {
-            self.announce = self.io.now.after_ms(ANNOUNCE_EVERY_MS);
-            if self.decides() {
-                self.io.broadcast(&Message::Status { height: self.io.state.height });
+            let (every_ms, message) = match self.newcomer {
+                // Whoever answers says where it is.
+                Some(_) => (ASK_EVERY_MS, Message::WantDecided { from: self.io.height() }),
+                None => (ANNOUNCE_EVERY_MS, Message::Status { height: self.io.state.height }),
+            };
+            self.announce = self.io.now.after_ms(every_ms);
+            if self.has_seat() {
+                self.io.broadcast(&message);
             }
         }
+        self.settle_in();
         self.take_arrived();
         self.tell();
         self.fire()?;
@@ -424,6 +475,9 @@ impl Engine for Consensus {
         };
         let begins = self.wanted && !self.io.running && self.decides();
         let gathered = !self.arrived.is_empty() || !self.told.is_empty();
+        if self.newcomer.is_some() && self.io.alone() {
+            return Some(Timestamp(0));
+        }
         if (waits && self.io.mempool.is_ready()) || begins || gathered {
             return Some(Timestamp(0));
         }
@@ -437,5 +491,9 @@ impl Engine for Consensus {
 
     fn pending(&self) -> usize {
         self.io.mempool.len()
+    }
+
+    fn is_current(&self) -> bool {
+        self.io.alone() || self.newcomer.as_ref().is_none_or(Newcomer::is_current)
     }
 }

@@ -61,12 +61,17 @@ impl Consensus {
     pub(super) fn take(&mut self, from: NodeId, message: Message) -> Result<(), Fatal> {
         match message {
             Message::Status { height } => {
+                if let Some(newcomer) = &mut self.newcomer {
+                    newcomer.hear(self.io.now, from, height, self.io.state.height);
+                }
+                self.settle_in();
                 self.on_status(from, height);
                 Ok(())
             }
             Message::Transactions(list) => {
-                let room = MAX_ARRIVED.saturating_sub(self.arrived.len());
-                self.arrived.extend(list.into_iter().take(room));
+                let theirs = self.arrived.entry(from).or_default();
+                let room = MAX_ARRIVED.saturating_sub(theirs.len());
+                theirs.extend(list.into_iter().take(room));
                 Ok(())
             }
             Message::WantDecided { from: first } => {
@@ -77,7 +82,13 @@ impl Consensus {
             }
             Message::Decided(blocks) => {
                 let before = self.io.state.height;
+                // None says that there are none.
+                let theirs = blocks.last().map_or(before, |last| last.block.header.height);
                 self.catch_up(blocks)?;
+                if let Some(newcomer) = &mut self.newcomer {
+                    newcomer.hear(self.io.now, from, theirs, self.io.state.height);
+                }
+                self.settle_in();
                 let first = self.io.height();
                 if first > before + 1 {
                     // There may be more than went into one message.
@@ -109,7 +120,7 @@ impl Consensus {
     /// Takes transactions that were submitted to other coordinators, as if they had come here; but
     /// nobody waits for them here, and they are not passed on.
     pub(super) fn take_arrived(&mut self) {
-        let list = std::mem::take(&mut self.arrived);
+        let list: Vec<_> = std::mem::take(&mut self.arrived).into_values().flatten().collect();
         let state = &self.io.state;
         // One that a block took meanwhile needs no check.
         let decoded = transaction::decode_all(&list, self.io.network, |t| state.check(t));

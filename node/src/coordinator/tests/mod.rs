@@ -2,6 +2,7 @@
 
 mod corrupt;
 mod crash;
+mod joining;
 
 use super::{
     Config, Coordinator, Error,
@@ -436,7 +437,9 @@ impl Engine for Echo {
                 let broadcast = Output::Broadcast { message: message.clone() };
                 vec![Output::Send { to: from, message }, broadcast]
             }
-            Input::Transaction(_) | Input::Decided(_) => Vec::new(),
+            Input::Transaction(_) | Input::Decided(_) | Input::Joined(_) | Input::Current => {
+                Vec::new()
+            }
         })
     }
 
@@ -450,6 +453,10 @@ impl Engine for Echo {
 
     fn pending(&self) -> usize {
         0
+    }
+
+    fn is_current(&self) -> bool {
+        true
     }
 }
 
@@ -465,7 +472,7 @@ fn messages_of_peers_reach_the_engine_and_its_answers_go_out() {
         head: tokio::sync::watch::Sender::new(Arc::new(head)),
         height: tokio::sync::watch::Sender::new(0),
         outgoing: Some(outgoing),
-        shared: Arc::new(Shared::new()),
+        shared: Arc::new(Shared::new(true)),
         waiting: Default::default(),
         account: validator().account(),
         commands: Default::default(),

@@ -18,6 +18,8 @@ fn trouble(seed: u64, validators: u8, liars: &[usize], faults: Faults, count: us
 }
 
 fn endure(mut world: World, seed: u64, faults: Faults, count: usize) -> World {
+    // They find each other first.
+    world.run(2_000);
     world.faults = faults;
     for _ in 0..count {
         world.submit();
@@ -26,6 +28,9 @@ fn endure(mut world: World, seed: u64, faults: Faults, count: usize) -> World {
         }
         if world.faults.partition && world.random.percent(20) {
             world.divide();
+        }
+        if world.faults.crash_every > 0 && world.random.percent(5) {
+            world.kill_all();
         }
         let pause = world.random.below(400);
         world.run(pause);
@@ -50,7 +55,9 @@ fn endure(mut world: World, seed: u64, faults: Faults, count: usize) -> World {
         "seed {seed}: nothing is decided any more: {:?}",
         world.standing()
     );
-    assert!(before >= count.min(1), "seed {seed}: nothing was decided");
+    // What waits in memory everywhere is lost when everybody is killed; nobody was told otherwise.
+    let all_lost = world.killed_all > 0;
+    assert!(before >= count.min(1) || all_lost, "seed {seed}: nothing was decided");
     world
 }
 
@@ -90,6 +97,19 @@ fn crashes_lose_nothing_that_was_acknowledged() {
         let heights = world.heights();
         assert!(heights.iter().all(|h| *h == heights[0]), "seed {seed}: {heights:?}");
     }
+}
+
+#[test]
+fn who_loses_its_disk_says_nothing_twice() {
+    let mut lost = 0;
+    for seed in seeds(60) {
+        let faults = Faults { loss_percent: 2, crash_every: 80, lose_disks: true, ..CALM };
+        let world = trouble(seed, 4, &[], faults, 30);
+        let heights = world.heights();
+        assert!(heights.iter().all(|h| *h == heights[0]), "seed {seed}: {heights:?}");
+        lost += world.disks_lost;
+    }
+    assert!(lost * 2 > seeds(60).end, "{lost} disks were lost");
 }
 
 #[test]

@@ -60,10 +60,18 @@ pub(super) struct Faults {
     pub(super) crash_every: u64,
     pub(super) skew_ms: u64,
     pub(super) partition: bool,
+    /// Whether a crash may take the disk along.
+    pub(super) lose_disks: bool,
 }
 
-pub(super) const CALM: Faults =
-    Faults { loss_percent: 0, delay_ms: 20, crash_every: 0, skew_ms: 0, partition: false };
+pub(super) const CALM: Faults = Faults {
+    loss_percent: 0,
+    delay_ms: 20,
+    crash_every: 0,
+    skew_ms: 0,
+    partition: false,
+    lose_disks: false,
+};
 
 /// A process: a validator, or one of the two halves of a liar.
 struct Process {
@@ -73,6 +81,7 @@ struct Process {
     /// After the last of them.
     state: Arc<State>,
     log: BTreeMap<u64, Vec<Entry>>,
+    has_voted: bool,
     skew_ms: u64,
 }
 
@@ -112,6 +121,8 @@ pub(super) struct World {
     pub(super) acknowledged: BTreeSet<TxId>,
     submitted: BTreeMap<AccountId, u64>,
     pub(super) steps: u64,
+    pub(super) disks_lost: u64,
+    pub(super) killed_all: u64,
     /// What each honest validator signed, by height, round and step (none for a proposal).
     signed: BTreeMap<(AccountId, u64, u32, Option<Step>), Option<BlockHash>>,
 }
@@ -162,6 +173,7 @@ impl World {
                     blocks: Vec::new(),
                     state: Arc::clone(&first),
                     log: BTreeMap::new(),
+                    has_voted: false,
                     skew_ms: 0,
                 });
             }
@@ -181,6 +193,8 @@ impl World {
             acknowledged: BTreeSet::new(),
             submitted: BTreeMap::new(),
             steps: 0,
+            disks_lost: 0,
+            killed_all: 0,
             signed: BTreeMap::new(),
         };
         for index in 0..world.processes.len() {
@@ -210,8 +224,9 @@ impl World {
         let node = NodeId([u8::try_from(process.validator).unwrap(); 32]);
         let skew_ms = self.random.below(self.faults.skew_ms + 1);
         let process = &mut self.processes[index];
+        let has_voted = process.has_voted;
         process.skew_ms = skew_ms;
-        process.engine = Some(Consensus::new(key, Some(node), state, last, log));
+        process.engine = Some(Consensus::new(key, Some(node), state, last, log, has_voted));
         self.plan(index);
     }
 
@@ -321,11 +336,13 @@ impl World {
             sent -= 1;
         }
         if staged.settled {
+            self.check_backed(&staged.decided);
             self.acknowledge(index, &staged.decided);
         }
         if crashes && self.random.percent(30) {
             return self.crash(index);
         }
+        self.processes[index].has_voted |= staged.votes;
         self.persist(index, staged.log, &staged.decided);
         if crashes && self.random.percent(30) {
             return self.crash(index);
@@ -340,6 +357,16 @@ impl World {
 
     fn crash(&mut self, index: usize) {
         self.processes[index].engine = None;
+        // One at a time, not while another one has not come back from the same, and not before the
+        // second block, when nobody could tell a loss from a beginning.
+        let others = self.processes.iter().all(|p| p.has_voted);
+        let begun = self.processes[index].blocks.len() >= 2;
+        if self.faults.lose_disks && others && begun && self.random.percent(80) {
+            let process = &mut self.processes[index];
+            (process.blocks, process.log, process.has_voted) = (Vec::new(), BTreeMap::new(), false);
+            process.state = Arc::new(State::genesis(self.genesis.clone()).unwrap());
+            self.disks_lost += 1;
+        }
         let at = self.now + 50 + self.random.below(3_000);
         self.schedule(at, Event::Restart { process: index });
     }
@@ -360,6 +387,41 @@ impl World {
         }
         let next = process.blocks.len() as u64 + 1;
         process.log = process.log.split_off(&next);
+    }
+
+    /// What is acknowledged before its own disk has it is decided by votes that other disks have.
+    fn check_backed(&self, decided: &[Decided]) {
+        for Decided { certified, state, .. } in decided {
+            let certificate = &certified.certificate;
+            let has = |p: &Process, account: AccountId| {
+                let own = self.keys[p.validator].account() == account;
+                let ours = |entry: &Entry| {
+                    matches!(entry, Entry::Vote(vote)
+                        if vote.signer == account && vote.value == certificate.vote())
+                };
+                let logged = p.log.get(&state.height).is_some_and(|log| log.iter().any(ours));
+                own && (logged || p.blocks.len() as u64 >= state.height)
+            };
+            let backed = certificate.votes.iter().filter(|(voter, _)| {
+                let is_liar = |liar: &usize| self.keys[*liar].account() == *voter;
+                self.liars.iter().any(is_liar) || self.processes.iter().any(|p| has(p, *voter))
+            });
+            // Whoever lost its disk since has lost its vote with it.
+            let lost = usize::from(self.disks_lost > 0);
+            assert!(backed.count() + lost >= certificate.votes.len(), "block {}", state.height);
+        }
+    }
+
+    /// Everybody at once.
+    pub(super) fn kill_all(&mut self) {
+        self.killed_all += 1;
+        let disks = std::mem::replace(&mut self.faults.lose_disks, false);
+        for index in 0..self.processes.len() {
+            if self.processes[index].engine.is_some() {
+                self.crash(index);
+            }
+        }
+        self.faults.lose_disks = disks;
     }
 
     fn acknowledge(&mut self, index: usize, decided: &[Decided]) {
@@ -387,6 +449,8 @@ impl World {
                 Output::Refused { .. }
                 | Output::Log { .. }
                 | Output::Early { .. }
+                | Output::Voter
+                | Output::Joined(_)
                 | Output::Decided(_) => continue,
             }
             sent -= 1;
