@@ -5,11 +5,11 @@
 
 use super::Coordinator;
 use crate::{environment::Tasks, mesh::Mesh};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use archipelag_protocol::{
     id::NodeId,
     limits::MAX_PAGE,
-    query::{CertifiedBlock, Request, Response},
+    query::{CertifiedBlock, MAX_SNAPSHOT_PART_BYTES, Request, Response},
 };
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,6 +19,8 @@ const EVERY: Duration = Duration::from_millis(500);
 const SEATED_EVERY: Duration = Duration::from_secs(15);
 /// Times that an empty coordinator asks for a snapshot before it follows from the first block on.
 const JOIN_ATTEMPTS: u32 = 10;
+/// How long one of them may take.
+const JOIN_WAIT: Duration = Duration::from_secs(600);
 /// The longest snapshot that is taken, so that no liar fills the memory.
 const MAX_JOIN_BYTES: u64 = 256 << 20;
 /// How long blocks that were handed over may take before the next are asked for.
@@ -75,7 +77,8 @@ async fn join(coordinator: &Coordinator, mesh: &Mesh) {
         tokio::time::sleep(EVERY).await;
         let mut answered = false;
         for node in others(coordinator, mesh) {
-            match join_by(coordinator, mesh, node).await {
+            let joined = tokio::time::timeout(JOIN_WAIT, join_by(coordinator, mesh, node)).await;
+            match joined.unwrap_or_else(|_| Err(anyhow!("it takes too long"))) {
                 Ok(true) => return,
                 Ok(false) => answered = true,
                 Err(error) => tracing::debug!(node = %node.short(), %error, "coordinator.join"),
@@ -90,7 +93,7 @@ async fn join(coordinator: &Coordinator, mesh: &Mesh) {
 
 /// Whether this node goes on from a snapshot of `node`.
 async fn join_by(coordinator: &Coordinator, mesh: &Mesh, node: NodeId) -> anyhow::Result<bool> {
-    let (mut bytes, mut at) = (Vec::new(), 0);
+    let (mut bytes, mut at, mut certified) = (Vec::new(), 0, None);
     loop {
         let offset = u64::try_from(bytes.len())?;
         let request = Request::Snapshot { height: at, offset };
@@ -100,7 +103,11 @@ async fn join_by(coordinator: &Coordinator, mesh: &Mesh, node: NodeId) -> anyhow
         };
         ensure!(at == 0 || at == height, "it answers with another snapshot");
         ensure!(size_bytes <= MAX_JOIN_BYTES, "its snapshot has {size_bytes} bytes");
-        ensure!(!part.is_empty(), "its snapshot ends early");
+        let left = size_bytes.saturating_sub(offset).min(u64::try_from(MAX_SNAPSHOT_PART_BYTES)?);
+        ensure!(u64::try_from(part.len())? == left && left > 0, "a part of it is not whole");
+        if at == 0 {
+            certified = Some(block_of(mesh, node, height).await?);
+        }
         at = height;
         bytes.extend_from_slice(&part);
         tracing::info!(height, got = bytes.len(), of = size_bytes, "coordinator.joining");
@@ -108,20 +115,26 @@ async fn join_by(coordinator: &Coordinator, mesh: &Mesh, node: NodeId) -> anyhow
             break;
         }
     }
-    let request = Request::Blocks { from: at, limit: 1 };
-    let Response::Blocks(blocks) = mesh.query(node, request).await? else {
-        bail!("it does not have the block of its snapshot");
-    };
-    let certified = blocks.into_iter().next().context("it does not have the block")?;
-    let (header, certificate) = (&certified.block.header, &certified.certificate);
-    ensure!(header.height == at, "it answers with another block");
-    mesh.trust().check(header, certificate)?;
+    let certified = certified.context("its snapshot is empty")?;
     let handovers = mesh.handovers(at.saturating_add(1));
     let mut committed = coordinator.committed();
     coordinator.join(bytes, certified, handovers).await?;
     let joined = committed.wait_for(|reached| *reached >= at);
     tokio::time::timeout(APPLY_WAIT, joined).await??;
     Ok(true)
+}
+
+/// The block of a height, decided by validators that are known here.
+async fn block_of(mesh: &Mesh, node: NodeId, height: u64) -> anyhow::Result<CertifiedBlock> {
+    let request = Request::Blocks { from: height, limit: 1 };
+    let Response::Blocks(blocks) = mesh.query(node, request).await? else {
+        bail!("it does not have the block of its snapshot");
+    };
+    let certified = blocks.into_iter().next().context("it does not have the block")?;
+    let (header, certificate) = (&certified.block.header, &certified.certificate);
+    ensure!(header.height == height, "it answers with another block");
+    mesh.trust().check(header, certificate)?;
+    Ok(certified)
 }
 
 /// What a question for blocks came to.
@@ -160,8 +173,15 @@ async fn ask(coordinator: &Coordinator, mesh: &Mesh, node: NodeId) -> Found {
     };
     let expected = height.saturating_add(1)..;
     let heights = blocks.iter().map(|certified| certified.block.header.height);
-    if blocks.is_empty() || !heights.eq(expected.take(blocks.len())) {
-        return Found::Nothing;
+    if blocks.is_empty() {
+        // One that joined later has none either: where is it?
+        return match mesh.query(node, Request::Status).await {
+            Ok(Response::Status(status)) if status.height <= height => Found::Nothing,
+            _ => Found::NoAnswer,
+        };
+    }
+    if !heights.eq(expected.take(blocks.len())) {
+        return Found::NoAnswer;
     }
     let state = coordinator.state();
     if let Some(CertifiedBlock { block, certificate }) = blocks.first()

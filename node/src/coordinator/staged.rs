@@ -39,7 +39,11 @@ impl Staged {
                 Output::Early { message } => staged.early.push(message),
                 Output::Log { height, entry } => staged.log.push((height, entry)),
                 Output::Decided(decided) => staged.decided.push(*decided),
-                Output::Joined(joined) => staged.joined = Some(joined),
+                Output::Joined(joined) => {
+                    // It has what came before.
+                    staged.decided.clear();
+                    staged.joined = Some(joined);
+                }
                 Output::Voter => staged.votes = true,
                 other => staged.after.push(other),
             }

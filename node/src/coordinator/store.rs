@@ -18,7 +18,7 @@ use archipelag_protocol::{
     limits::{MAX_BLOCK_BYTES, MAX_GENESIS_BYTES, MAX_QUERY_BYTES},
     query::{CertifiedBlock, MAX_SNAPSHOT_PART_BYTES},
 };
-use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata as _, TableDefinition};
 use std::{ops::Bound, sync::Arc};
 use thiserror::Error;
 
@@ -404,10 +404,11 @@ impl Store {
         // One that joined begins with what it joined by, as long as that is kept.
         let oldest = self.database.with(|database| {
             let blocks = database.begin_read()?.open_table(BLOCKS)?;
-            let oldest = blocks.first()?.map_or(1, |(height, _)| height.value());
+            let last = blocks.last()?.map_or(0, |(height, _)| height.value());
+            let is_whole = blocks.len()? == last;
             let snapshots = database.begin_read()?.open_table(SNAPSHOTS)?;
             let snapshot = snapshots.first()?.map_or(0, |(height, _)| height.value());
-            Ok(if oldest > 1 { snapshot.max(oldest).saturating_add(1) } else { 1 })
+            Ok(if is_whole { 1 } else { snapshot.saturating_add(1) })
         })?;
         let start = self.snapshot_before(from.max(oldest), first)?;
         self.replay(start, |next, last| {

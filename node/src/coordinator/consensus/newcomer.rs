@@ -15,7 +15,7 @@ use archipelag_protocol::{
 };
 use std::collections::BTreeMap;
 
-/// How long a claim to be ahead has to be proven by blocks.
+/// How long nothing may come of a claim to be ahead.
 const PROOF_MS: u64 = 10_000;
 /// Heights that forgotten votes may be ahead.
 const AHEAD: u64 = 2;
@@ -24,15 +24,17 @@ const AHEAD: u64 = 2;
 pub(super) struct Newcomer {
     /// Whether it may have voted and does not know.
     forgot: bool,
-    /// Where others say they are, and since when they say more than was known here.
-    said: BTreeMap<NodeId, (u64, Timestamp)>,
+    /// Where others say they are.
+    said: BTreeMap<NodeId, u64>,
+    /// Where this one is, and since when.
+    at: (u64, Timestamp),
     /// The last height of which one that forgot only watches; known when it is not behind.
     watches: Option<u64>,
 }
 
 impl Newcomer {
     pub(super) fn new(forgot: bool) -> Self {
-        Self { forgot, said: BTreeMap::new(), watches: None }
+        Self { forgot, said: BTreeMap::new(), at: (0, Timestamp(0)), watches: None }
     }
 
     pub(super) fn forgot(&self) -> bool {
@@ -41,11 +43,12 @@ impl Newcomer {
 
     /// Another one says that its last block has this height; ours has `ours`.
     pub(super) fn hear(&mut self, now: Timestamp, from: NodeId, height: u64, ours: u64) {
-        let said = self.said.entry(from).or_insert((height, now));
-        if said.0 <= ours {
-            said.1 = now;
+        let said = self.said.entry(from).or_insert(height);
+        // What there is to wait for begins now.
+        if *said <= ours && height > ours {
+            self.at.1 = now;
         }
-        said.0 = said.0.max(height);
+        *said = height.max(*said);
     }
 
     /// Whether it is where the others are, and has forgotten nothing of what is still to be decided.
@@ -55,6 +58,9 @@ impl Newcomer {
         state: &State,
         own: Option<NodeId>,
     ) -> bool {
+        if self.at.0 != state.height {
+            self.at = (state.height, now);
+        }
         if self.watches.is_none() {
             self.watches = self.last_watched(now, state.height, &state.validators, own);
         }
@@ -84,18 +90,16 @@ impl Newcomer {
         if said.len() + 1 < validators.quorum() {
             return None;
         }
-        if height == 0 && said.iter().all(|(theirs, _)| *theirs == 0) {
-            return Some(0);
+        let ahead = said.iter().filter(|theirs| ***theirs > height).count();
+        let waited = now.since_ms(self.at.1) >= PROOF_MS;
+        match ahead {
+            0 => {}
+            // So few may all be liars, when nothing comes of what they say.
+            1.. if waited && ahead < validators.one_honest() => {}
+            1.. => return None,
         }
-        let unproven = |(theirs, since): &&(u64, Timestamp)| {
-            *theirs > height && now.since_ms(*since) < PROOF_MS
-        };
-        match said.iter().copied().any(|said| unproven(&said)) {
-            true => None,
-            // Only liars say that there are blocks.
-            false if height == 0 => Some(0),
-            false => Some(height.saturating_add(AHEAD)),
-        }
+        let watched = if height == 0 { 0 } else { AHEAD };
+        Some(height.saturating_add(watched))
     }
 }
 
@@ -117,19 +121,24 @@ mod tests {
     fn it_watches_until_its_own_votes_must_be_past() {
         let (set, own, now) = (validators(4), Some(node(0)), Timestamp(1_000));
         let mut newcomer = Newcomer::new(true);
-        let watched =
-            |newcomer: &Newcomer, now, height| newcomer.last_watched(now, height, &set, own);
+        let watched = |newcomer: &mut Newcomer, now, height| {
+            newcomer.at = if newcomer.at.0 == height { newcomer.at } else { (height, now) };
+            newcomer.last_watched(now, height, &set, own)
+        };
         newcomer.hear(now, node(1), 7, 0);
-        assert_eq!(watched(&newcomer, now, 0), None, "one is not enough");
+        assert_eq!(watched(&mut newcomer, now, 0), None, "one is not enough");
         newcomer.hear(now, node(2), 9, 0);
-        assert_eq!(watched(&newcomer, now, 0), None, "they have blocks");
-        assert_eq!(watched(&newcomer, now, 7), None);
-        assert_eq!(watched(&newcomer, now, 9), Some(11));
-        assert_eq!(watched(&newcomer, now, 12), Some(14));
-        // A claim that nobody proves.
-        newcomer.hear(now, node(3), u64::MAX, 9);
-        assert_eq!(watched(&newcomer, now, 9), None);
-        assert_eq!(watched(&newcomer, now.after_ms(PROOF_MS), 9), Some(11));
+        assert_eq!(watched(&mut newcomer, now, 0), None, "they have blocks");
+        let later = now.after_ms(10 * PROOF_MS);
+        assert_eq!(watched(&mut newcomer, later, 0), None, "however long it takes");
+        assert_eq!(watched(&mut newcomer, later, 7), None);
+        assert_eq!(watched(&mut newcomer, later, 9), Some(11));
+        // A claim of which nothing comes.
+        newcomer.hear(later, node(3), u64::MAX, 9);
+        assert_eq!(watched(&mut newcomer, later, 9), None);
+        let last = later.after_ms(PROOF_MS);
+        assert_eq!(watched(&mut newcomer, last, 9), Some(11));
+        assert_eq!(watched(&mut newcomer, last, 10), None, "there is progress");
     }
 
     #[test]

@@ -76,18 +76,16 @@ impl Consensus {
             }
             Message::WantDecided { from: first } => {
                 if self.door.may_ask(self.io.now, from, Question::Decided) {
+                    // The blocks may be a part of all, or none when this one joined later.
+                    let height = self.io.state.height;
+                    self.io.send(from, &Message::Status { height });
                     self.io.outputs.push(Output::Serve { to: from, first });
                 }
                 Ok(())
             }
             Message::Decided(blocks) => {
                 let before = self.io.state.height;
-                // None says that there are none.
-                let theirs = blocks.last().map_or(before, |last| last.block.header.height);
                 self.catch_up(blocks)?;
-                if let Some(newcomer) = &mut self.newcomer {
-                    newcomer.hear(self.io.now, from, theirs, self.io.state.height);
-                }
                 self.settle_in();
                 let first = self.io.height();
                 if first > before + 1 {
