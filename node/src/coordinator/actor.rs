@@ -90,7 +90,7 @@ impl Shared {
 /// Where the ledger stands.
 #[derive(Debug)]
 pub(super) struct Head {
-    /// After the last durable block.
+    /// After the last final block. It may not be on the own disk yet, when others decided it.
     pub(super) state: Arc<State>,
     /// That block's header, and why it is final. `None` before the first.
     pub(super) decided: Option<(Header, Certificate)>,

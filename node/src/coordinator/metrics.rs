@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 component! {
     /// What happened since the node started, and where the ledger stands.
     pub struct Metrics {
-        /// The height of the last durable block.
+        /// The height of the last final block.
         pub height: Gauge,
         /// Blocks made durable.
         pub blocks: Counter,

@@ -165,7 +165,7 @@ impl Coordinator {
         Ok(this)
     }
 
-    /// The state after the last durable block.
+    /// The state after the last final block.
     #[must_use]
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.head().state)
@@ -208,7 +208,7 @@ impl Coordinator {
         Arc::clone(&self.head.borrow())
     }
 
-    /// The height of the last durable block. The channel closes when the coordinator stops.
+    /// The height of the last final block. The channel closes when the coordinator stops.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<u64> {
         self.height.clone()
