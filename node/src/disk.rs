@@ -3,8 +3,7 @@
 //! Each concern opens its own by name. Production hands in a [`FileDisk`], tests and the simulator a
 //! [`MemoryDisk`]. A disk knows nothing of what is stored on it.
 
-#[cfg(test)]
-pub(crate) mod flaky;
+pub mod flaky;
 mod handle;
 
 pub(crate) use handle::Handle;

@@ -121,9 +121,9 @@ pub(super) struct Core {
 impl Core {
     /// Takes `commands` and does what is due; everything that it acknowledges is durable. What a
     /// failing disk holds up waits for the next step.
-    pub(super) fn step(&mut self, commands: Vec<Command>) -> Result<(), Fatal> {
+    pub(super) fn step(&mut self, now: Timestamp, commands: Vec<Command>) -> Result<(), Fatal> {
         self.commands.extend(commands);
-        let unwritable = match self.work(crate::mesh::now()) {
+        let unwritable = match self.work(now) {
             Ok(()) => None,
             Err(Fatal::Store(store::Error::Failed(reason))) => Some(reason),
             Err(fatal) => return Err(fatal),
@@ -338,43 +338,76 @@ impl Core {
     }
 }
 
-/// Runs until `stop`, until no handle is left, or until something fatal.
-pub(super) async fn run(
+/// What makes a coordinator go on: its engine and store, and the commands that its handles gave.
+///
+/// Production runs one as a task; a simulation steps it, with a clock of its own.
+pub struct Driver {
     core: Core,
-    mut commands: mpsc::Receiver<Command>,
-    workers: Arc<dyn Workers>,
-    stop: CancellationToken,
-) {
-    let shared = Arc::clone(&core.shared);
-    if let Err(fatal) = drive(core, &mut commands, workers.as_ref(), stop).await {
-        tracing::error!(reason = %fatal, "coordinator.stopped");
-        shared.failure.get_or_init(|| fatal.to_string());
+    inbox: mpsc::Receiver<Command>,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Driver").field(&self.core.engine).finish()
     }
 }
 
-async fn drive(
-    mut core: Core,
-    commands: &mut mpsc::Receiver<Command>,
-    workers: &dyn Workers,
-    stop: CancellationToken,
-) -> Result<(), Fatal> {
-    let mut batch = Vec::new();
-    loop {
-        let held_up = core.shared.unwritable.borrow().is_some();
-        // Commands before the deadline: what has gathered goes into the block that is due.
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            () = tokio::time::sleep(RETRY_DELAY), if held_up => {}
-            count = commands.recv_many(&mut batch, MAX_COMMANDS), if !held_up => {
-                if count == 0 { break }
-            }
-            () = core.wait_for_deadline(), if !held_up => {}
-        }
-        let batch = std::mem::take(&mut batch);
-        core = workers::run(workers, move || core.step(batch).map(|()| core)).await??;
+impl Driver {
+    pub(super) fn new(core: Core, inbox: mpsc::Receiver<Command>) -> Self {
+        Self { core, inbox }
     }
-    // Nothing is lost without it: the next opening replays the blocks since the last one.
-    let head = Arc::clone(&core.head.borrow());
-    Ok(workers::run(workers, move || core.store.snapshot(&head.state)).await??)
+
+    /// Takes what the handles gave so far and does what is due. Messages to others are in the queue
+    /// of [`super::Config::outgoing`] when it returns, and submitters have their answers.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the coordinator can't go on.
+    pub fn step(&mut self, now: Timestamp) -> Result<(), Fatal> {
+        let mut commands = Vec::new();
+        while commands.len() < MAX_COMMANDS
+            && let Ok(command) = self.inbox.try_recv()
+        {
+            commands.push(command);
+        }
+        self.core.step(now, commands)
+    }
+
+    /// When there is something to do again, if nothing comes; a moment that has passed means at once.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.core.engine.deadline()
+    }
+
+    /// Runs until `stop`, until no handle is left, or until something fatal.
+    pub(super) async fn run(self, workers: Arc<dyn Workers>, stop: CancellationToken) {
+        let shared = Arc::clone(&self.core.shared);
+        if let Err(fatal) = self.drive(workers.as_ref(), stop).await {
+            tracing::error!(reason = %fatal, "coordinator.stopped");
+            shared.failure.get_or_init(|| fatal.to_string());
+        }
+    }
+
+    async fn drive(self, workers: &dyn Workers, stop: CancellationToken) -> Result<(), Fatal> {
+        let Self { mut core, mut inbox } = self;
+        let mut batch = Vec::new();
+        loop {
+            let held_up = core.shared.unwritable.borrow().is_some();
+            // Commands before the deadline: what has gathered goes into the block that is due.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(RETRY_DELAY), if held_up => {}
+                count = inbox.recv_many(&mut batch, MAX_COMMANDS), if !held_up => {
+                    if count == 0 { break }
+                }
+                () = core.wait_for_deadline(), if !held_up => {}
+            }
+            let batch = std::mem::take(&mut batch);
+            let step = move || core.step(crate::mesh::now(), batch).map(|()| core);
+            core = workers::run(workers, step).await??;
+        }
+        // Nothing is lost without it: the next opening replays the blocks since the last one.
+        let head = Arc::clone(&core.head.borrow());
+        Ok(workers::run(workers, move || core.store.snapshot(&head.state)).await??)
+    }
 }

@@ -18,7 +18,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use actor::Fatal;
+pub use actor::{Driver, Fatal};
 pub use config::{Config, Outgoing};
 pub use metrics::Metrics;
 pub use store::{Error as StoreError, Progress, follow};
@@ -126,10 +126,25 @@ impl Coordinator {
         workers: Arc<dyn Workers>,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
+        let handles = Arc::clone(&workers);
+        let open = move || Self::open(config, disk, handles);
+        let (this, driver) = workers::run(workers.as_ref(), open).await??;
+        tasks.spawn(driver.run(workers, tasks.stopping()));
+        Ok(this)
+    }
+
+    /// As [`Coordinator::start`], for who steps the driver itself. Blocks.
+    ///
+    /// # Errors
+    /// As [`Coordinator::start`].
+    pub fn open(
+        config: Config,
+        disk: Arc<dyn Disk>,
+        workers: Arc<dyn Workers>,
+    ) -> Result<(Self, Driver), Error> {
         let Config { genesis, key, node, outgoing } = config;
         let (network, account) = (genesis.network()?, key.account());
-        let opened = workers::run(workers.as_ref(), move || open(genesis, key, node, disk));
-        let (store, first, engine) = opened.await??;
+        let (store, first, engine) = open(genesis, key, node, disk)?;
         tracing::info!(network = %network, height = first.state.height, "coordinator.start");
 
         let shared = Arc::new(Shared::new(engine.is_current()));
@@ -146,7 +161,7 @@ impl Coordinator {
             height: height.subscribe(),
             shared: Arc::clone(&shared),
             store: Arc::downgrade(&store),
-            workers: Arc::clone(&workers),
+            workers,
         };
         let core = Core {
             engine,
@@ -161,8 +176,7 @@ impl Coordinator {
             outputs: Vec::new(),
             staged: None,
         };
-        tasks.spawn(actor::run(core, inbox, workers, tasks.stopping()));
-        Ok(this)
+        Ok((this, Driver::new(core, inbox)))
     }
 
     /// The state after the last final block.
@@ -183,6 +197,13 @@ impl Coordinator {
     pub fn has_seat(&self) -> bool {
         let head = self.head.borrow();
         head.state.validators.get(self.account).is_some_and(|seat| Some(seat.node) == self.node)
+    }
+
+    /// Whether its disk has all of its votes, so that it may cast one: one that is new, or lost its
+    /// disk, watches first. A disk that fails counts as none.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        self.has_seat() && self.store().and_then(|store| Ok(store.has_voted()?)).unwrap_or(false)
     }
 
     /// Whether nobody else decides.
@@ -262,7 +283,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// Why they are not.
-    pub(crate) async fn join(
+    pub async fn join(
         &self,
         bytes: Vec<u8>,
         certified: CertifiedBlock,
@@ -365,27 +386,40 @@ impl Coordinator {
         workers::run(self.workers.as_ref(), f).await
     }
 
-    async fn submit(&self, bytes: Vec<u8>) -> Result<Response, Error> {
-        let id = TxId(Sha256::digest(&bytes).into());
-        let (network, size_bytes) = (self.network, bytes.len());
-        let refuse = |reason| {
-            let (height, outcome) = (self.head.borrow().state.height, Err(reason));
-            Response::Submitted(TransactionReceipt { transaction: id, height, outcome })
-        };
-        let transaction = match self.work(move || transaction::decode(&bytes, network)).await? {
-            Ok(transaction) => transaction,
-            Err(reason) => return Ok(refuse(reason)),
-        };
-        if let Some(reason) = self.unwritable() {
-            return Err(Error::Unwritable(reason));
-        }
+    /// Hands over a signed transaction, from the wire; the receipt comes once a block with it is
+    /// durable, or it is refused.
+    ///
+    /// # Errors
+    /// Why it is refused at once.
+    pub fn offer(&self, bytes: &[u8]) -> Result<oneshot::Receiver<TransactionReceipt>, Rejected> {
+        let transaction = transaction::decode(bytes, self.network)?;
+        let (id, size_bytes) = (TxId(Sha256::digest(bytes).into()), bytes.len());
         let (answer, answered) = oneshot::channel();
         let submission = Submission { id, transaction, size_bytes };
         match self.commands.try_send(Command::Submit { submission, answer }) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Ok(refuse(Rejected::Busy)),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.stopped()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Rejected::Busy),
+            // Who waits for the answer learns that there is none.
+            Err(mpsc::error::TrySendError::Closed(_)) | Ok(()) => Ok(answered),
         }
+    }
+
+    async fn submit(&self, bytes: Vec<u8>) -> Result<Response, Error> {
+        if let Some(reason) = self.unwritable() {
+            return Err(Error::Unwritable(reason));
+        }
+        let id = TxId(Sha256::digest(&bytes).into());
+        let this = self.clone();
+        let answered = match self.work(move || this.offer(&bytes)).await? {
+            Ok(answered) => answered,
+            Err(reason) => {
+                let (height, outcome) = (self.head.borrow().state.height, Err(reason));
+                return Ok(Response::Submitted(TransactionReceipt {
+                    transaction: id,
+                    height,
+                    outcome,
+                }));
+            }
+        };
         tokio::select! {
             biased;
             answered = answered => match answered {

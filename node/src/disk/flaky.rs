@@ -1,4 +1,4 @@
-//! A disk for tests that fails when told to, and forgets what was not synced when its power is cut.
+//! A disk for tests and simulations that fails when told to, and forgets what was not synced when its power is cut.
 
 use super::{Disk, Error};
 use redb::{Database, StorageBackend};
@@ -10,7 +10,7 @@ use std::{
 /// One database in memory, whatever it is called. What is written is lost in a power cut until it is
 /// synced.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FlakyDisk(Arc<Mutex<Medium>>);
+pub struct FlakyDisk(Arc<Mutex<Medium>>);
 
 #[derive(Debug, Default)]
 struct Medium {
@@ -37,7 +37,7 @@ impl Medium {
 }
 
 impl FlakyDisk {
-    pub(crate) fn shared(&self) -> Arc<dyn Disk> {
+    pub fn shared(&self) -> Arc<dyn Disk> {
         Arc::new(self.clone())
     }
 
@@ -46,31 +46,31 @@ impl FlakyDisk {
     }
 
     /// After so many changes and syncs all fail, as on a disk that is full.
-    pub(crate) fn break_after(&self, operations: u64) {
+    pub fn break_after(&self, operations: u64) {
         self.medium(|m| m.operations_left = Some(operations));
     }
 
     /// There is no room from now on for more than is there.
-    pub(crate) fn fill(&self) {
+    pub fn fill(&self) {
         self.medium(|m| m.full = true);
     }
 
-    pub(crate) fn mend(&self) {
+    pub fn mend(&self) {
         self.medium(|m| (m.operations_left, m.full) = (None, false));
     }
 
     /// How many changes were refused.
-    pub(crate) fn refused(&self) -> usize {
+    pub fn refused(&self) -> usize {
         self.medium(|m| m.refused)
     }
 
     /// As when the file is moved away while the disk fails. The disk works then.
-    pub(crate) fn replace_with_an_empty_one(&self) {
+    pub fn replace_with_an_empty_one(&self) {
         self.medium(|m| *m = Medium { boot: m.boot + 1, ..Medium::default() });
     }
 
     /// As when other bytes are found where the database was. The disk works then.
-    pub(crate) fn damage(&self) {
+    pub fn damage(&self) {
         self.medium(|m| {
             m.written.fill(7);
             (m.operations_left, m.full) = (None, false);
@@ -79,7 +79,7 @@ impl FlakyDisk {
 
     /// Cuts the power: of the writes that were not synced only those survive that `keep` names. The
     /// disk works then.
-    pub(crate) fn cut_power(&self, mut keep: impl FnMut(usize) -> bool) {
+    pub fn cut_power(&self, mut keep: impl FnMut(usize) -> bool) {
         self.medium(|m| {
             let mut bytes = std::mem::take(&mut m.synced);
             for (index, (at, data)) in std::mem::take(&mut m.unsynced).into_iter().enumerate() {

@@ -136,7 +136,8 @@ fn dead(state: &State) -> impl Iterator<Item = AccountId> {
 /// fewer; who signed two things has left already and counts. Seats are added up to the policy's
 /// number, as long as those who stay can decide without the new ones, so that nobody who was just
 /// elected can stop the network: one or two stay alone. A seat for which nobody was elected stays
-/// with who has it, unless that one does not stand for it any more.
+/// with who has it, unless that one does not stand for it any more; the last that lets another one
+/// fail stays until it has a successor.
 fn seats(state: &State) -> ValidatorSet {
     let (policy, current) = (&state.genesis.policy.election, &state.validators);
     let dead: BTreeSet<_> = dead(state).collect();
@@ -157,8 +158,12 @@ fn seats(state: &State) -> ValidatorSet {
     let mut leaving: Vec<_> = current.iter().filter(stands_down).map(|v| v.account).collect();
     // The dead first: they help nobody.
     leaving.sort_by_key(|account| !dead.contains(account));
+    let tolerates = |members: usize| members > quorum(members);
     for account in leaving {
-        if may_leave > 0 && members.len() > 1 {
+        // Who is there helps as long as it stays: it waits for a successor when without it nobody
+        // else might fail.
+        let needed = tolerates(members.len()) && !tolerates(members.len() - 1);
+        if may_leave > 0 && members.len() > 1 && (dead.contains(&account) || !needed) {
             members.remove(&account);
             may_leave -= 1;
         }

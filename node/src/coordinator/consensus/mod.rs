@@ -17,8 +17,6 @@ pub(crate) mod log;
 mod newcomer;
 mod own;
 mod peers;
-#[cfg(test)]
-mod tests;
 mod verify;
 
 use super::{

@@ -91,12 +91,13 @@ impl Newcomer {
             return None;
         }
         let ahead = said.iter().filter(|theirs| ***theirs > height).count();
+        // Enough are not: whatever the rest claims, no liar holds this one up.
+        let level = said.len() - ahead + 1 >= validators.quorum();
+        // So few may all be liars, when nothing comes of what they say.
         let waited = now.since_ms(self.at.1) >= PROOF_MS;
-        match ahead {
-            0 => {}
-            // So few may all be liars, when nothing comes of what they say.
-            1.. if waited && ahead < validators.one_honest() => {}
-            1.. => return None,
+        let lies = waited && ahead < validators.one_honest();
+        if !level && !lies {
+            return None;
         }
         let watched = if height == 0 { 0 } else { AHEAD };
         Some(height.saturating_add(watched))
@@ -133,8 +134,11 @@ mod tests {
         assert_eq!(watched(&mut newcomer, later, 0), None, "however long it takes");
         assert_eq!(watched(&mut newcomer, later, 7), None);
         assert_eq!(watched(&mut newcomer, later, 9), Some(11));
-        // A claim of which nothing comes.
+        // A claim changes nothing while enough others say otherwise.
         newcomer.hear(later, node(3), u64::MAX, 9);
+        assert_eq!(watched(&mut newcomer, later, 9), Some(11));
+        // One of which nothing comes.
+        newcomer.said.remove(&node(1));
         assert_eq!(watched(&mut newcomer, later, 9), None);
         let last = later.after_ms(PROOF_MS);
         assert_eq!(watched(&mut newcomer, last, 9), Some(11));
@@ -150,7 +154,10 @@ mod tests {
         }
         assert_eq!(newcomer.last_watched(now, 0, &set, own), Some(0));
         newcomer.hear(now, node(3), 5, 0);
+        assert_eq!(newcomer.last_watched(now, 0, &set, own), Some(0), "one may lie");
+        newcomer.hear(now, node(2), 5, 0);
         assert_eq!(newcomer.last_watched(now, 0, &set, own), None);
+        newcomer.said.remove(&node(2));
         assert_eq!(newcomer.last_watched(now.after_ms(PROOF_MS), 0, &set, own), Some(0));
         // Strangers' words do not count.
         let mut newcomer = Newcomer::new(true);

@@ -481,7 +481,7 @@ fn messages_of_peers_reach_the_engine_and_its_answers_go_out() {
     };
     let from = NodeId([3; 32]);
     let say = |text: &str| Command::Peer { from, message: text.into(), place: None };
-    core.step(vec![say("a"), say("b")]).unwrap();
+    core.step(crate::mesh::now(), vec![say("a"), say("b")]).unwrap();
     let sent: Vec<_> = std::iter::from_fn(|| sent.try_recv().ok()).collect();
     let of = |to, text: &str| super::Outgoing { to, message: text.into() };
     assert_eq!(sent, [of(Some(from), "a"), of(None, "a"), of(Some(from), "b")]);

@@ -1,0 +1,101 @@
+//! What must hold at any time, looked at after every step.
+
+use super::users::Users;
+use anyhow::{Context as _, ensure};
+use archipelag_protocol::{
+    amount::Credits,
+    consensus::{self, Message},
+    id::{AccountId, BlockHash, TxId},
+    ledger::{State, vote::Step},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A proposal (no step) or a vote of a height and round.
+type Act = (AccountId, u64, u32, Option<Step>);
+
+#[derive(Default)]
+pub(super) struct Checks {
+    /// The last block of each height that some honest process was at.
+    decided: BTreeMap<u64, BlockHash>,
+    /// What each honest validator signed.
+    signed: BTreeMap<Act, Option<BlockHash>>,
+    /// Transactions of which somebody was told that they are final.
+    pub(super) acknowledged: BTreeSet<TxId>,
+}
+
+impl Checks {
+    /// An honest process is at `state`. No two decide differently; credits are conserved; no hold
+    /// paid more than its payer reserved, or signed.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub(super) fn state(
+        &mut self,
+        state: &State,
+        minted: Credits,
+        users: &Users,
+    ) -> anyhow::Result<()> {
+        let (height, block) = (state.height, state.last_block);
+        if let Some(decided) = self.decided.get(&height) {
+            ensure!(*decided == block, "two blocks are decided at height {height}");
+            return Ok(());
+        }
+        self.decided.insert(height, block);
+        ensure!(state.minted == minted, "{} credits at block {height}, not {minted}", state.minted);
+        state.check_conservation().map_err(|broken| {
+            anyhow::anyhow!("block {height}: {} microcredits of {}", broken.found, broken.minted)
+        })?;
+        for (id, hold) in &state.holds {
+            ensure!(hold.redeemed <= hold.cap, "hold {id} paid {} of {}", hold.redeemed, hold.cap);
+            let signed = users.signed.get(id).with_context(|| format!("nobody opened {id}"))?;
+            let mut sum = Credits::ZERO;
+            for (lane, redeemed) in &hold.lanes {
+                let most = signed.get(lane).map_or(Credits::ZERO, |v| v.value.cumulative);
+                let found = redeemed.cumulative;
+                ensure!(found <= most, "hold {id} paid {found} in lane {lane}, signed {most}");
+                sum = sum.saturating_add(found);
+            }
+            ensure!(sum == hold.redeemed, "hold {id}: its lanes paid {sum}, it {}", hold.redeemed);
+        }
+        Ok(())
+    }
+
+    /// An honest validator says `message`: it never says two things, before or after a crash.
+    ///
+    /// # Errors
+    /// When it does.
+    pub(super) fn said(&mut self, message: &[u8]) -> anyhow::Result<()> {
+        let (act, block) = match consensus::decode(message)? {
+            Message::Vote(vote) => {
+                let value = vote.value;
+                ((vote.signer, value.height, value.round, Some(value.step)), value.block)
+            }
+            Message::Proposal(proposal) => {
+                let value = proposal.value;
+                ((proposal.signer, value.height, value.round, None), Some(value.block))
+            }
+            _ => return Ok(()),
+        };
+        let said = self.signed.entry(act).or_insert(block);
+        ensure!(
+            *said == block,
+            "{} says two things at {}/{} {:?}",
+            act.0.short(),
+            act.1,
+            act.2,
+            act.3
+        );
+        Ok(())
+    }
+
+    /// Nothing that was acknowledged is missing from `included`; when everybody is back, since one may
+    /// acknowledge what others decided before its own disk has it.
+    ///
+    /// # Errors
+    /// What is.
+    pub(super) fn nothing_lost(&self, included: &BTreeSet<TxId>) -> anyhow::Result<()> {
+        let lost: Vec<_> = self.acknowledged.difference(included).collect();
+        ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+        Ok(())
+    }
+}
