@@ -119,7 +119,7 @@ impl Trouble {
         match self {
             Self::Calm | Self::LateJoiners => calm,
             Self::Loss => Faults { loss_percent: 5, delay_ms: 300, skew_ms: 1_500, ..calm },
-            Self::Crashes => Faults { loss_percent: 2, crash_every: 60, ..calm },
+            Self::Crashes => Faults { loss_percent: 2, crash_every: 40, ..calm },
             Self::LostDisks => {
                 Faults { loss_percent: 2, crash_every: 100, lose_disks: true, ..calm }
             }
