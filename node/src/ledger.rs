@@ -18,6 +18,7 @@ use archipelag_protocol::{
         State, TransactionReceipt, Trust, transaction,
     },
     manifest::Version,
+    payment::SignedVoucher,
     query::{CatalogItem, CertifiedBlock, LedgerStatus, Request, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -193,6 +194,16 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unreachable`] when nobody answers.
     pub async fn ask(&self, request: Request) -> Result<Response, Error> {
+        self.ask_each(request, |_| {}).await
+    }
+
+    /// As [`Ledger::ask`]; calls `refused` when the first coordinator that is asked gives no answer.
+    async fn ask_each(
+        &self,
+        request: Request,
+        refused: impl FnOnce(&Mesh),
+    ) -> Result<Response, Error> {
+        let mut refused = Some(refused);
         self.wait().await;
         if let Some(local) = self.answering() {
             return Ok(local.answer(request).await);
@@ -205,6 +216,9 @@ impl Ledger {
                 Ok(response) => return Ok(response),
                 Err(error) => last = error.to_string(),
             }
+            if let Some(refused) = refused.take() {
+                refused(mesh);
+            }
         }
         match self.last_resort() {
             Some(local) => Ok(local.answer(request).await),
@@ -212,7 +226,9 @@ impl Ledger {
         }
     }
 
-    /// Submits and waits for inclusion or refusal. The outcome is in the receipt.
+    /// Submits and waits for inclusion or refusal. The outcome is in the receipt. When the coordinator
+    /// that is asked first does not take it, it goes to all others by gossip, too: no single one can
+    /// keep a transaction out.
     ///
     /// # Errors
     /// When no coordinator answers; the transaction may still be included.
@@ -221,7 +237,9 @@ impl Ledger {
         transaction: &SignedTransaction,
     ) -> Result<TransactionReceipt, Error> {
         let bytes = serde_bytes::ByteBuf::from(transaction::to_bytes(transaction)?);
-        match self.ask(Request::Submit(bytes)).await? {
+        let spread = bytes.to_vec();
+        let sent = self.ask_each(Request::Submit(bytes), |mesh| mesh.spread(spread));
+        match sent.await? {
             Response::Submitted(receipt) => {
                 self.seen.told.fetch_max(receipt.height, Ordering::Relaxed);
                 Ok(receipt)
@@ -371,6 +389,17 @@ impl Ledger {
     pub async fn standing(&self, island: AccountId) -> Result<IslandStanding, Error> {
         let found = self.read(Key::Island(island), |s| s.islands.get(&island).copied()).await?;
         Ok(found.unwrap_or_default())
+    }
+
+    /// Has a coordinator redeem `vouchers` for their payees. Gives how many it takes.
+    ///
+    /// # Errors
+    /// When no coordinator answers.
+    pub async fn entrust(&self, vouchers: Vec<SignedVoucher>) -> Result<u16, Error> {
+        match self.ask(Request::Entrust(vouchers)).await? {
+            Response::Entrusted(count) => Ok(count),
+            other => Err(unexpected(other)),
+        }
     }
 
     /// The newest published version of `slug`, or `version`. The caller verifies the entry.

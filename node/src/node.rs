@@ -107,6 +107,7 @@ impl Node {
         let coordinator = coordinator.map(|(coordinator, outgoing)| {
             coordinator::links::start(&coordinator, &mesh, outgoing, &tasks);
             coordinator::follower::start(&coordinator, &mesh, &tasks);
+            coordinator::gossip::start(&coordinator, &mesh, &tasks);
             coordinator
         });
         let ledger = Ledger::of_node(coordinator.clone(), mesh.clone());

@@ -16,6 +16,7 @@ use archipelag_protocol::{
     id::{AccountId, CargoId, HoldId, NodeId},
     ledger::{Action, Hold, IslandStanding, TransactionReceipt},
     manifest::Version,
+    payment::SignedVoucher,
     sign::SecretKey,
 };
 use async_trait::async_trait;
@@ -126,6 +127,11 @@ pub trait Bank: Send + Sync + fmt::Debug {
     /// # Errors
     /// The ledger's refusal, or that no coordinator answered.
     async fn send(&self, action: Action) -> Result<TransactionReceipt, ledger::Error>;
+    /// Has a coordinator redeem vouchers, when this account can't. Gives how many it takes.
+    ///
+    /// # Errors
+    /// When no coordinator answers.
+    async fn entrust(&self, vouchers: Vec<SignedVoucher>) -> Result<u16, ledger::Error>;
 }
 
 #[async_trait]
@@ -148,6 +154,10 @@ impl Bank for Wallet {
 
     async fn send(&self, action: Action) -> Result<TransactionReceipt, ledger::Error> {
         Wallet::send(self, action).await
+    }
+
+    async fn entrust(&self, vouchers: Vec<SignedVoucher>) -> Result<u16, ledger::Error> {
+        self.ledger().entrust(vouchers).await
     }
 }
 

@@ -7,8 +7,9 @@ use crate::{
     codec,
     id::{AccountId, CargoId, StateRoot},
     ledger::{Block, Certificate, Handover, Key, Proven, Stake, TransactionReceipt},
-    limits::{MAX_PAGE, MAX_PROOFS, MAX_QUERY_BYTES},
+    limits::{MAX_BATCH, MAX_PAGE, MAX_PROOFS, MAX_QUERY_BYTES},
     manifest::Version,
+    payment::SignedVoucher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,9 @@ pub enum Request {
         after: Option<AccountId>,
         limit: u16,
     },
+    /// Vouchers for a coordinator to redeem for their payees, with others' in one transaction: for a
+    /// payee that can't send one, or is about to leave. At most [`MAX_BATCH`].
+    Entrust(Vec<SignedVoucher>),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,6 +84,9 @@ pub enum Response {
         size_bytes: u64,
         part: serde_bytes::ByteBuf,
     },
+    /// How many vouchers the coordinator is going to redeem. The others are worth nothing to it. It
+    /// forgets them when it is restarted.
+    Entrusted(u16),
     /// It could not be answered now; the text says why.
     Unavailable(String),
 }
@@ -129,6 +136,10 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, codec::Error> {
         | Request::Stakes { limit, .. } => usize::from(*limit),
         Request::Prove(keys) if keys.len() > MAX_PROOFS => {
             let reason = format!("{} keys, at most {MAX_PROOFS}", keys.len());
+            return Err(codec::Error::Malformed { what: "query", reason });
+        }
+        Request::Entrust(vouchers) if vouchers.len() > MAX_BATCH => {
+            let reason = format!("{} vouchers, at most {MAX_BATCH}", vouchers.len());
             return Err(codec::Error::Malformed { what: "query", reason });
         }
         _ => 0,

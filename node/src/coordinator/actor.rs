@@ -18,6 +18,7 @@ use archipelag_protocol::{
     consensus::{self, MAX_BLOCKS, MAX_MESSAGE_BYTES, Message},
     id::{AccountId, NodeId, TxId},
     ledger::{Certificate, Header, Rejected, State, TransactionReceipt},
+    payment::SignedVoucher,
     query::CertifiedBlock,
     time::Timestamp,
 };
@@ -58,6 +59,8 @@ pub(super) enum Command {
     /// Answered once the transaction is durable or refused. Queue full: the submitter is refused as
     /// [`Rejected::Busy`].
     Submit { submission: Submission, answer: oneshot::Sender<TransactionReceipt> },
+    /// Vouchers to redeem for others. Queue full: none is taken.
+    Entrust { vouchers: Vec<SignedVoucher> },
     /// Two thirds of those who decide have no block after the last one here.
     Current,
     /// A later state to go on from.
@@ -156,6 +159,7 @@ impl Core {
             let Some(command) = self.commands.pop_front() else { break };
             let input = match command {
                 Command::Follow { blocks } => Input::Decided(blocks),
+                Command::Entrust { vouchers } => Input::Entrusted(vouchers),
                 Command::Current => Input::Current,
                 Command::Join { joined } => Input::Joined(joined),
                 Command::Peer { from, message, place: _place } => Input::Peer { from, message },

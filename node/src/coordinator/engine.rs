@@ -13,6 +13,7 @@ use archipelag_protocol::{
     ledger::{
         Handover, Key, Proven, Rejected, SignedTransaction, State, TransactionReceipt, block,
     },
+    payment::SignedVoucher,
     query::CertifiedBlock,
     time::Timestamp,
 };
@@ -33,6 +34,8 @@ pub(crate) struct Submission {
 pub(crate) enum Input {
     /// To be put into a block, or refused. The same transaction may come again while it is pending.
     Transaction(Submission),
+    /// Vouchers to redeem for others, signed by their payers.
+    Entrusted(Vec<SignedVoucher>),
     /// Two thirds of those who decide were asked for the next block and had none.
     Current,
     /// The state after a later block, checked, to go on from.

@@ -10,6 +10,7 @@ pub mod config;
 mod consensus;
 mod engine;
 pub(crate) mod follower;
+pub(crate) mod gossip;
 pub(crate) mod links;
 mod mempool;
 pub mod metrics;
@@ -26,14 +27,17 @@ pub use store::{Error as StoreError, Progress, follow};
 use crate::{
     disk::{self, Disk, Handle},
     environment::Tasks,
+    mesh::Verdict,
 };
 use actor::{Command, Core, Head, Shared};
 use archipelag_protocol::{
+    batch::Batch,
     codec,
     genesis::Genesis,
     id::{AccountId, NetworkId, NodeId, TxId},
     ledger::{Handover, Rejected, State, TransactionReceipt, block, snapshot, transaction},
     limits::MAX_PAGE,
+    payment::SignedVoucher,
     query::{CertifiedBlock, Request, Response},
     sign::SecretKey,
 };
@@ -356,6 +360,7 @@ impl Coordinator {
             Request::Stakes { after, limit } => {
                 Response::Stakes(answers::stakes(state, after, limit))
             }
+            Request::Entrust(vouchers) => return self.entrust(vouchers).await,
             Request::Forwarded(request) => return Box::pin(self.try_answer(*request)).await,
             Request::Adverts => Response::Unavailable("adverts are the mesh's to answer".into()),
         })
@@ -401,6 +406,54 @@ impl Coordinator {
             // Who waits for the answer learns that there is none.
             Err(mpsc::error::TrySendError::Closed(_)) | Ok(()) => Ok(answered),
         }
+    }
+
+    /// Takes a transaction that came by gossip, if it may be executed. One without a seat passes it on.
+    ///
+    /// # Errors
+    /// When the node is stopping.
+    pub(crate) async fn hear(&self, bytes: Vec<u8>) -> Result<Verdict, Error> {
+        let (state, network) = (self.state(), self.network);
+        let decode = move || {
+            let id = TxId(Sha256::digest(&bytes).into());
+            // The signature last: what is old or nobody's costs none.
+            let decoded = transaction::decode_all(&[&bytes], network, |one| state.check(one)).pop();
+            (decoded, id, bytes.len())
+        };
+        let (decoded, id, size_bytes) = self.work(decode).await?;
+        let transaction = match decoded {
+            Some(Ok(transaction)) => transaction,
+            Some(Err(Rejected::Signature | Rejected::Field { .. })) => return Ok(Verdict::Reject),
+            Some(Err(_)) | None => return Ok(Verdict::Ignore),
+        };
+        if self.has_seat() {
+            let submission = Submission { id, transaction, size_bytes };
+            let (answer, _nobody_waits) = oneshot::channel();
+            if self.commands.try_send(Command::Submit { submission, answer }).is_err() {
+                return Ok(Verdict::Ignore);
+            }
+        }
+        Ok(Verdict::Accept)
+    }
+
+    /// Takes vouchers to redeem for their payees.
+    async fn entrust(&self, vouchers: Vec<SignedVoucher>) -> Result<Response, Error> {
+        if !self.has_seat() {
+            return Ok(Response::Unavailable("this node has no seat".into()));
+        }
+        let (state, network) = (self.state(), self.network);
+        let check = move || {
+            let worth: Vec<_> = state.redeemable(&vouchers).into_iter().cloned().collect();
+            let mut batch = Batch::new(network);
+            for voucher in &worth {
+                batch.add(voucher.signer, &voucher.value, &voucher.signature)?;
+            }
+            Ok::<_, Error>(if batch.verify().is_ok() { worth } else { Vec::new() })
+        };
+        let vouchers = self.work(check).await??;
+        let count = u16::try_from(vouchers.len()).unwrap_or(u16::MAX);
+        let taken = self.commands.try_send(Command::Entrust { vouchers });
+        Ok(Response::Entrusted(taken.map_or(0, |()| count)))
     }
 
     async fn submit(&self, bytes: Vec<u8>) -> Result<Response, Error> {

@@ -178,7 +178,12 @@ impl Settler {
         if !vouchers.is_empty() {
             let place = |i: usize| vouchers.get(i).map(|v| (v.value.hold, v.value.lane, u64::MAX));
             let sent = self.bank.send(Action::Redeem { vouchers: vouchers.clone() }).await;
-            sent.map_err(|e| Refused::of(e, place))?;
+            if let Err(refused) = sent.map_err(|e| Refused::of(e, place)) {
+                if matches!(refused, Refused::Unreachable(_)) {
+                    self.entrust(vouchers).await;
+                }
+                return Err(refused);
+            }
             for voucher in &vouchers {
                 let voucher = &voucher.value;
                 let known = self.known.entry((voucher.hold, voucher.lane)).or_default();
@@ -194,6 +199,18 @@ impl Settler {
             known.get_or_insert_default().next_receipt = sequence.saturating_add(1);
         }
         Ok(())
+    }
+}
+
+impl Settler {
+    /// The own transaction does not get through: a coordinator's may, and this Island may not be there
+    /// any more when its own would. Only redeeming is urgent: the payer may end a hold.
+    async fn entrust(&self, vouchers: Vec<SignedVoucher>) {
+        let count = vouchers.len();
+        match self.bank.entrust(vouchers).await {
+            Ok(taken) => tracing::info!(taken, of = count, "island.settle: entrusted"),
+            Err(error) => tracing::debug!(%error, "island.settle: entrust"),
+        }
     }
 }
 

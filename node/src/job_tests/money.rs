@@ -176,6 +176,13 @@ impl Bank for Line {
         let sent = Bank::send(&self.wallet, action).await;
         if self.deaf.load(Ordering::SeqCst) { Err(lost()) } else { sent }
     }
+
+    async fn entrust(&self, vouchers: Vec<SignedVoucher>) -> Result<u16, ledger::Error> {
+        match self.cut.load(Ordering::SeqCst) {
+            true => Err(ledger::Error::Unreachable("the line is cut".into())),
+            false => Bank::entrust(&self.wallet, vouchers).await,
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::{Config, Protocol, codec::BytesCodec, shares, streams};
 use archipelag_protocol::{
     id::NetworkId,
-    limits::{MAX_ADVERT_BYTES, MAX_ENTRY_BYTES},
+    limits::{MAX_ADVERT_BYTES, MAX_ENTRY_BYTES, MAX_TRANSACTION_BYTES},
 };
 use libp2p::{
     PeerId, StreamProtocol, allow_block_list, connection_limits, gossipsub, identify, identity,
@@ -60,6 +60,12 @@ pub(super) fn adverts_topic(network: NetworkId) -> gossipsub::IdentTopic {
     gossipsub::IdentTopic::new(scoped(network, "capabilities/1"))
 }
 
+/// Signed transactions, for whoever keeps the ledger. Nobody else subscribes: only the state tells
+/// whether one is worth passing on.
+pub(super) fn transactions_topic(network: NetworkId) -> gossipsub::IdentTopic {
+    gossipsub::IdentTopic::new(scoped(network, "transactions/1"))
+}
+
 pub(super) fn genesis_requests() -> request_response::Behaviour<BytesCodec> {
     request_response::Behaviour::with_codec(
         BytesCodec::GENESIS,
@@ -112,35 +118,41 @@ impl Behaviour {
     }
 }
 
-/// Adverts carry their own signature, so gossip is anonymous: checking gossipsub's on every copy
+/// What gossipsub adds to a message.
+const GOSSIP_FRAME_BYTES: usize = 512;
+
+/// Adverts and transactions carry their own signature, so gossip is anonymous: checking gossipsub's on every copy
 /// would cost two thirds of the publish CPU (`DEPENDENCIES.md`).
 fn gossip(network: NetworkId) -> anyhow::Result<gossipsub::Behaviour> {
     let config = gossipsub::ConfigBuilder::default()
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
-        .max_transmit_size(MAX_ADVERT_BYTES + 512)
+        .max_transmit_size(MAX_ADVERT_BYTES + GOSSIP_FRAME_BYTES)
+        .max_transmit_size_for_topic(
+            MAX_TRANSACTION_BYTES + GOSSIP_FRAME_BYTES,
+            transactions_topic(network).hash(),
+        )
         .message_id_fn(|message| gossipsub::MessageId::from(Sha256::digest(&message.data).to_vec()))
         .build()?;
     let anonymous = gossipsub::MessageAuthenticity::Anonymous;
     let mut gossip: gossipsub::Behaviour =
         gossipsub::Behaviour::new(anonymous, config).map_err(anyhow::Error::msg)?;
-    let topic = adverts_topic(network);
+    let adverts = adverts_topic(network);
     let mut score = gossipsub::PeerScoreParams::default();
-    score.topics.insert(
-        topic.hash(),
-        gossipsub::TopicScoreParams {
-            // Few Islands publish every 10 s, so a quiet mesh is no fault of a peer.
-            mesh_message_deliveries_weight: 0.0,
-            mesh_failure_penalty_weight: 0.0,
-            ..gossipsub::TopicScoreParams::default()
-        },
-    );
+    // Few publish, and seldom, so a quiet mesh is no fault of a peer.
+    let quiet = || gossipsub::TopicScoreParams {
+        mesh_message_deliveries_weight: 0.0,
+        mesh_failure_penalty_weight: 0.0,
+        ..gossipsub::TopicScoreParams::default()
+    };
+    score.topics.insert(adverts.hash(), quiet());
+    score.topics.insert(transactions_topic(network).hash(), quiet());
     // Many honest nodes may share an address (one machine, one household).
     score.ip_colocation_factor_weight = 0.0;
     gossip
         .with_peer_score(score, gossipsub::PeerScoreThresholds::default())
         .map_err(anyhow::Error::msg)?;
-    gossip.subscribe(&topic)?;
+    gossip.subscribe(&adverts)?;
     Ok(gossip)
 }
 

@@ -8,6 +8,7 @@ mod actor;
 pub mod artifact;
 mod behaviour;
 mod codec;
+mod gossip;
 pub mod identity;
 mod join;
 mod metrics;
@@ -15,6 +16,7 @@ mod shares;
 mod state;
 mod streams;
 
+pub use gossip::{Gossiped, Verdict};
 pub use join::fetch_genesis;
 pub use metrics::Metrics;
 pub use state::SeenIsland;
@@ -97,6 +99,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const QUERY_QUEUE: usize = 256;
 /// Commands that may wait for the swarm's task.
 const COMMAND_QUEUE: usize = 256;
+/// Gossiped transactions that may wait to be looked at.
+const GOSSIP_QUEUE: usize = 256;
 /// Buffer of a stream from this node to itself, in bytes.
 const LOCAL_STREAM_BYTES: usize = 64 << 10;
 
@@ -157,6 +161,9 @@ enum Command {
     Provide(ContentId),
     Providers { content: ContentId, answer: oneshot::Sender<Vec<NodeId>> },
     Misbehaved { node: NodeId, reason: String },
+    Spread(Vec<u8>),
+    Listen(mpsc::Sender<Gossiped>),
+    Judged { gossiped: gossip::Source, verdict: Verdict },
 }
 
 /// Who accepts streams here, by protocol.
@@ -427,6 +434,33 @@ impl Mesh {
         if self.commands.try_send(Command::Misbehaved { node, reason }).is_err() {
             tracing::debug!(node = %node.short(), "mesh.misbehaved: queue full");
         }
+    }
+
+    /// Gossips a signed transaction to whoever keeps the ledger. Never blocks: one that finds the queue
+    /// full is dropped.
+    pub fn spread(&self, transaction: Vec<u8>) {
+        if self.commands.try_send(Command::Spread(transaction)).is_err() {
+            tracing::debug!("mesh.spread: queue full");
+        }
+    }
+
+    /// Subscribes to gossiped transactions. Each has to be judged. Those that find the queue full are
+    /// dropped, and not passed on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the node is stopping.
+    pub async fn transactions(&self) -> Result<mpsc::Receiver<Gossiped>, Error> {
+        let (sender, receiver) = mpsc::channel(GOSSIP_QUEUE);
+        self.command(Command::Listen(sender)).await?;
+        Ok(receiver)
+    }
+
+    /// Says what becomes of a gossiped transaction.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the node is stopping.
+    pub async fn judge(&self, gossiped: gossip::Source, verdict: Verdict) -> Result<(), Error> {
+        self.command(Command::Judged { gossiped, verdict }).await
     }
 
     async fn command(&self, command: Command) -> Result<(), Error> {

@@ -348,6 +348,10 @@ pub fn query_request(bytes: &[u8]) -> bool {
             assert!(usize::from(*limit) <= MAX_PAGE);
         }
         Request::Submit(bytes) => drop(transaction::decode(bytes, WORLD.network)),
+        Request::Entrust(vouchers) => {
+            assert!(vouchers.len() <= MAX_BATCH);
+            assert!(WORLD.state.redeemable(vouchers).len() <= vouchers.len());
+        }
         _ => {}
     }
     true

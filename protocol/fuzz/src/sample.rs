@@ -438,6 +438,7 @@ pub fn requests() -> Vec<Vec<u8>> {
         Request::Handovers { after: 7 },
         Request::Snapshot { height: 256, offset: 7 },
         Request::Stakes { after: Some(WORLD.consumer.account()), limit: 10 },
+        Request::Entrust(vec![voucher()]),
     ]
     .iter()
     .map(loose)
@@ -463,6 +464,7 @@ pub fn responses() -> Vec<Vec<u8>> {
     responses.extend([
         Response::Proven(vec![proven(), proven()]),
         Response::NoBlock,
+        Response::Entrusted(3),
         Response::Snapshot { height: 256, size_bytes: 9, part: ByteBuf::from(vec![1, 2]) },
         Response::Handovers(vec![Handover(proven())]),
         Response::Stakes(state.stakes.iter().map(|(id, stake)| (*id, stake.clone())).collect()),

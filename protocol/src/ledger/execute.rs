@@ -42,6 +42,25 @@ impl State {
         check_batch(&transaction.value.action)
     }
 
+    /// Whether the next block could execute a transaction whose signatures are valid and whose id is
+    /// `id`, if it had no other.
+    ///
+    /// # Errors
+    /// As [`State::execute`].
+    pub fn allows(&self, transaction: &SignedTransaction, id: TxId) -> Result<(), Rejected> {
+        self.attempt(transaction, id).map(|_| ())
+    }
+
+    /// Of vouchers whose signatures are valid those that one `Redeem` could take, in their order.
+    #[must_use]
+    pub fn redeemable<'a>(
+        &self,
+        vouchers: impl IntoIterator<Item = &'a SignedVoucher>,
+    ) -> Vec<&'a SignedVoucher> {
+        let mut draft = Draft::new(self);
+        vouchers.into_iter().filter(|voucher| redeem(&mut draft, voucher).is_ok()).collect()
+    }
+
     /// Executes a transaction whose signatures are valid and whose id is `id`. A refused one changes
     /// nothing, its sender's nonce included.
     ///

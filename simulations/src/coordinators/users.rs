@@ -125,6 +125,23 @@ impl Users {
         Ok((id, signed))
     }
 
+    /// A voucher of a hold that is open, for a coordinator to redeem.
+    pub(super) fn entrusted(
+        &mut self,
+        random: &mut Random,
+        state: &State,
+    ) -> anyhow::Result<Option<SignedVoucher>> {
+        let from = some_user(random, SENDERS, PAYERS);
+        let own: Vec<_> = state
+            .holds
+            .iter()
+            .filter(|(_, hold)| hold.payer == from.account())
+            .map(|(id, hold)| (*id, hold.payee, hold.cap))
+            .collect();
+        let Some(hold) = random.pick(&own).copied() else { return Ok(None) };
+        self.voucher(random, &from, hold, state).map(Some)
+    }
+
     /// The next voucher of a hold, for more than its cap now and then, or the last one again.
     fn voucher(
         &mut self,

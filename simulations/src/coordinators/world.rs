@@ -292,6 +292,9 @@ impl World {
             let payment = self.users.payment(&mut self.random, &state)?;
             self.submit(&payment)?;
         }
+        if self.random.percent(30) {
+            self.entrust()?;
+        }
         for _ in 0..if elections { 3 } else { 0 } {
             let state = self.latest()?;
             let vote = self.users.canvass(&mut self.random, &self.keys, &state)?;
@@ -312,6 +315,19 @@ impl World {
         }
         let pause = self.random.below(400);
         self.run(pause)
+    }
+
+    /// A payee has some coordinator redeem a voucher.
+    fn entrust(&mut self) -> anyhow::Result<()> {
+        let state = self.latest()?;
+        let Some(voucher) = self.users.entrusted(&mut self.random, &state)? else { return Ok(()) };
+        let index = usize::try_from(self.random.below(u64::try_from(self.processes.len())?))?;
+        let process = self.process(index)?;
+        if process.running.is_some() {
+            process.ask(Request::Entrust(vec![voucher]))?;
+            self.plan(index, 0)?;
+        }
+        Ok(())
     }
 
     /// Brings a transaction to somebody who decides; to all of them when some may be away or lie, since

@@ -24,11 +24,12 @@ use arc_malachitebft_core_types::{
 };
 use archipelag_protocol::{
     consensus::{self, Message, NewRound, RoundVote, Why},
-    id::{AccountId, BlockHash, NetworkId, NodeId, Signature, TxId},
+    id::{AccountId, BlockHash, HoldId, NetworkId, NodeId, Signature, TxId},
     ledger::{
         Block, Certificate, Evidence, Rejected, State, TransactionReceipt, block, transaction,
         vote::Step,
     },
+    payment::{Lane, SignedVoucher},
     query::CertifiedBlock,
     sign::SecretKey,
     time::Timestamp,
@@ -117,6 +118,8 @@ pub(super) struct Io {
     pub(super) signed: BTreeMap<Act, Signed>,
     /// Proofs that validators signed two things, by who did.
     pub(super) evidence: BTreeMap<AccountId, Evidence>,
+    /// The newest voucher of each lane that this one redeems for somebody.
+    pub(super) entrusted: BTreeMap<(HoldId, Lane), SignedVoucher>,
     /// Whether the log of an earlier run is being fed again.
     pub(super) replaying: bool,
     /// Whether a height is in progress. While none is, the library must be fed nothing.
@@ -146,7 +149,7 @@ impl Io {
         let (transaction, nonce) = (&submission.transaction, submission.transaction.value.nonce);
         let account = self.state.accounts.get(&transaction.signer);
         if !self.alone() && account.is_some_and(|account| account.nonce == nonce) {
-            State::clone(&self.state).execute(transaction, submission.id)?;
+            self.state.allows(transaction, submission.id)?;
         }
         self.mempool.add(self.now, &self.state, submission)
     }

@@ -150,6 +150,7 @@ impl Consensus {
             may_have_proposed: false,
             signed: BTreeMap::new(),
             evidence: BTreeMap::new(),
+            entrusted: BTreeMap::new(),
             replaying: false,
             running: false,
         };
@@ -411,6 +412,7 @@ impl Engine for Consensus {
                     }
                 }
             }
+            Input::Entrusted(vouchers) => self.io.entrust(vouchers),
             Input::Current => {
                 if let Some(newcomer) = &mut self.newcomer {
                     newcomer.is_at(self.io.state.height);
@@ -482,7 +484,7 @@ impl Engine for Consensus {
         let timer = self.io.timers.iter().map(|(due, _)| *due).min();
         let announce = (!self.io.alone()).then_some(self.announce);
         let early = self.door.retry().filter(|_| self.io.running);
-        let asks = (self.decides() && self.io.own_action().is_some()).then_some(self.asks);
+        let asks = (self.decides() && self.io.wants_something()).then_some(self.asks);
         let due = [timer, announce, self.io.mempool.expiry(), early, asks];
         due.into_iter().flatten().min()
     }

@@ -1,5 +1,5 @@
 //! What a coordinator asks of the ledger by itself: that who signed two things loses stake and seat,
-//! and its own turns back when it missed one.
+//! its own turns back when it missed one, and what vouchers are worth that payees entrusted to it.
 
 use super::{
     Consensus,
@@ -10,12 +10,16 @@ use crate::coordinator::engine::{Fatal, Submission};
 use arc_malachitebft_core_consensus::MisbehaviorEvidence;
 use archipelag_protocol::{
     consensus::Message,
-    id::AccountId,
+    id::{AccountId, NodeId},
     ledger::{Action, Evidence, Transaction, transaction},
+    limits::MAX_BATCH,
+    payment::SignedVoucher,
 };
 
 /// How long a transaction of its own is given before it is sent again.
 const AGAIN_MS: u64 = 5_000;
+/// Lanes whose vouchers it redeems for others.
+const MAX_ENTRUSTED: usize = 1_024;
 
 impl Io {
     /// Keeps what proves that a validator signed two things, one proof of each, until the ledger has
@@ -44,28 +48,59 @@ impl Io {
         stake.map_or(seated, |stake| !stake.slashed)
     }
 
+    /// Takes vouchers whose signatures were checked, as far as there is room.
+    pub(super) fn entrust(&mut self, vouchers: Vec<SignedVoucher>) {
+        for voucher in vouchers {
+            let lane = (voucher.value.hold, voucher.value.lane);
+            let newer = self.entrusted.get(&lane).map(|had| had.value.nonce < voucher.value.nonce);
+            if newer.unwrap_or(self.entrusted.len() < MAX_ENTRUSTED) {
+                self.entrusted.insert(lane, voucher);
+            }
+        }
+    }
+
+    /// Whether there may be something to ask for.
+    pub(super) fn wants_something(&self) -> bool {
+        !self.evidence.is_empty() || !self.entrusted.is_empty() || self.absent_as().is_some()
+    }
+
+    /// The node to come back with, when the ledger has this one for absent.
+    fn absent_as(&self) -> Option<NodeId> {
+        let node = self.state.stakes.get(&self.me())?.node?;
+        self.state.epoch.absent.contains_key(&self.me()).then_some(node)
+    }
+
     /// What there is to ask for.
-    pub(super) fn own_action(&self) -> Option<Action> {
+    fn own_action(&self) -> Option<Action> {
         if let Some(evidence) = self.evidence.values().next() {
             return Some(Action::Evidence { evidence: Box::new(evidence.clone()) });
         }
-        let me = self.me();
-        let node = self.state.stakes.get(&me)?.node;
-        let absent = node.is_some() && self.state.epoch.absent.contains_key(&me);
-        absent.then_some(Action::Candidate { node })
+        if let Some(node) = self.absent_as() {
+            return Some(Action::Candidate { node: Some(node) });
+        }
+        let vouchers = self.state.redeemable(self.entrusted.values().take(MAX_BATCH));
+        let vouchers: Vec<_> = vouchers.into_iter().cloned().collect();
+        (!vouchers.is_empty()).then_some(Action::Redeem { vouchers })
+    }
+
+    /// Forgets what is done or can't be done any more.
+    fn forget_spent(&mut self) {
+        let spent: Vec<_> =
+            self.evidence.keys().filter(|offender| !self.can_lose(**offender)).copied().collect();
+        self.evidence.retain(|offender, _| !spent.contains(offender));
+        let left = self.state.redeemable(self.entrusted.values());
+        let left = left.into_iter().map(|v| ((v.value.hold, v.value.lane), v.clone()));
+        self.entrusted = left.collect();
     }
 }
 
 impl Consensus {
     /// Sends what there is to ask for, now and then until the ledger has it.
     pub(super) fn ask(&mut self) -> Result<(), Fatal> {
-        let io = &mut self.io;
-        let spent: Vec<_> =
-            io.evidence.keys().filter(|offender| !io.can_lose(**offender)).copied().collect();
-        io.evidence.retain(|offender, _| !spent.contains(offender));
-        if self.io.now < self.asks || !self.decides() {
+        if self.io.now < self.asks || !self.decides() || !self.io.wants_something() {
             return Ok(());
         }
+        self.io.forget_spent();
         let Some(submission) = self.own()? else { return Ok(()) };
         self.asks = self.io.now.after_ms(AGAIN_MS);
         let bytes = transaction::to_bytes(&submission.transaction)?;

@@ -2,6 +2,8 @@
 
 mod corrupt;
 mod crash;
+mod entrusted;
+mod gossip;
 mod joining;
 
 use super::{
@@ -16,7 +18,7 @@ use crate::{
 use archipelag_protocol::{
     amount::Credits,
     genesis::{Allocation, Genesis, Validator},
-    id::{ContentId, NodeId, StateRoot},
+    id::{ContentId, HoldId, NodeId, StateRoot},
     ledger::{
         Action, Rejected, SignedTransaction, Transaction, TransactionReceipt, Trust, transaction,
     },
@@ -437,9 +439,7 @@ impl Engine for Echo {
                 let broadcast = Output::Broadcast { message: message.clone() };
                 vec![Output::Send { to: from, message }, broadcast]
             }
-            Input::Transaction(_) | Input::Decided(_) | Input::Joined(_) | Input::Current => {
-                Vec::new()
-            }
+            _ => Vec::new(),
         })
     }
 

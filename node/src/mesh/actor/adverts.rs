@@ -1,6 +1,6 @@
 //! The actor's part for capability adverts: signing its own, checking and keeping others'.
 
-use super::{Actor, identity, now};
+use super::{Actor, now};
 use archipelag_protocol::{
     advert::{self, MAX_ADDRESSES},
     codec,
@@ -38,35 +38,14 @@ impl Actor {
             Ok((signed, bytes)) => {
                 self.shared.see(signed);
                 // With nobody subscribed there is nobody to tell; the next one is 10 s away.
-                let _ = self.swarm.behaviour_mut().gossip.publish(self.topic.clone(), bytes);
+                let _ =
+                    self.swarm.behaviour_mut().gossip.publish(self.topics.adverts.clone(), bytes);
             }
             Err(error) => tracing::error!(%error, "mesh.advertise: own advert is not valid"),
         }
     }
 
-    pub(super) fn on_gossip(&mut self, event: gossipsub::Event) {
-        match event {
-            gossipsub::Event::Message { propagation_source, message_id, message } => {
-                let acceptance = self.on_advert(&message.data);
-                if acceptance == gossipsub::MessageAcceptance::Reject
-                    && let Some(node) = identity::node_of(propagation_source)
-                {
-                    self.strike(node, "it sent an invalid advert");
-                }
-                let gossip = &mut self.swarm.behaviour_mut().gossip;
-                gossip.report_message_validation_result(
-                    &message_id,
-                    &propagation_source,
-                    acceptance,
-                );
-            }
-            // A newcomer need not wait for the next interval.
-            gossipsub::Event::Subscribed { .. } => self.advertise(),
-            _ => {}
-        }
-    }
-
-    fn on_advert(&self, bytes: &[u8]) -> gossipsub::MessageAcceptance {
+    pub(super) fn on_advert(&self, bytes: &[u8]) -> gossipsub::MessageAcceptance {
         let metrics = &self.shared.metrics;
         match advert::decode(bytes, self.shared.network, &self.shared.genesis.policy.advert, now())
         {

@@ -1,11 +1,12 @@
 //! The swarm's task: drives libp2p, serves commands, signs and sends adverts.
 
 mod adverts;
+mod gossip;
 mod queries;
 mod records;
 
 use super::{
-    Command, Config, IncomingQuery,
+    Command, Config, Gossiped, IncomingQuery,
     behaviour::{self, Behaviour, BehaviourEvent, REQUEST_TIMEOUT},
     identity, now,
     state::Shared,
@@ -61,7 +62,9 @@ pub(super) struct Actor {
     shared: Arc<Shared>,
     inbox: Inbox,
     tasks: Tasks,
-    topic: gossipsub::IdentTopic,
+    topics: Topics,
+    /// Who judges gossiped transactions.
+    judge: Option<mpsc::Sender<Gossiped>>,
     sequence: u64,
     dials: BTreeMap<PeerId, Vec<oneshot::Sender<Result<(), String>>>>,
     asked: BTreeMap<request_response::OutboundRequestId, Asked>,
@@ -69,6 +72,12 @@ pub(super) struct Actor {
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     strikes: BTreeMap<NodeId, u32>,
     blocked: BTreeMap<PeerId, Instant>,
+}
+
+/// What is gossiped.
+struct Topics {
+    adverts: gossipsub::IdentTopic,
+    transactions: gossipsub::IdentTopic,
 }
 
 /// Who waits for a query's answer.
@@ -109,7 +118,10 @@ impl Actor {
                 .map_err(|e| anyhow::anyhow!("can't listen on {address}: {e}"))?;
         }
         let seed: [u8; 32] = key.clone().try_into_ed25519()?.secret().as_ref().try_into()?;
-        let topic = behaviour::adverts_topic(shared.network);
+        let topics = Topics {
+            adverts: behaviour::adverts_topic(shared.network),
+            transactions: behaviour::transactions_topic(shared.network),
+        };
         Ok(Self {
             swarm,
             config,
@@ -117,7 +129,8 @@ impl Actor {
             shared,
             inbox,
             tasks: tasks.clone(),
-            topic,
+            topics,
+            judge: None,
             sequence: now().0,
             dials: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -208,6 +221,9 @@ impl Actor {
                     .insert(id.to_string(), Lookup::Providers { found: Vec::new(), answer });
             }
             Command::Misbehaved { node, reason } => self.strike(node, &reason),
+            Command::Spread(transaction) => self.spread(transaction),
+            Command::Listen(judge) => self.listen(judge),
+            Command::Judged { gossiped, verdict } => self.judged(&gossiped, verdict),
         }
     }
 
