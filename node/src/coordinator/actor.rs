@@ -9,6 +9,7 @@
 use super::{
     config::Outgoing,
     engine::{self, Decided, Engine, Input, Joined, Output, Submission},
+    intake::Intake,
     metrics::Metrics,
     staged::Staged,
     store::{self, Store},
@@ -23,8 +24,10 @@ use archipelag_protocol::{
     time::Timestamp,
 };
 use archipelag_runtimes::workers::{self, Workers};
+use futures::future::Either;
 use std::{
     collections::{BTreeMap, VecDeque},
+    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -150,9 +153,10 @@ impl Core {
             // before is durable then.
             let known = match self.commands.front() {
                 Some(Command::Submit { submission, .. }) => {
-                    let id = submission.id;
+                    let (id, signer) = (submission.id, submission.transaction.signer);
+                    let nonce = submission.transaction.value.nonce;
                     self.perform()?;
-                    self.store.receipt(id)?
+                    self.receipt_of(id, signer, nonce)?
                 }
                 Some(_) | None => None,
             };
@@ -185,6 +189,21 @@ impl Core {
             self.perform()?;
         }
         Ok(())
+    }
+
+    /// The receipt of a transaction that is in a block: in none, while its signer's nonce is not used up.
+    fn receipt_of(
+        &self,
+        id: TxId,
+        signer: AccountId,
+        nonce: u64,
+    ) -> Result<Option<TransactionReceipt>, Fatal> {
+        let state = Arc::clone(&self.head.borrow().state);
+        let next = state.accounts.get(&signer).map_or(0, |account| account.nonce);
+        if nonce >= next {
+            return Ok(None);
+        }
+        Ok(self.store.receipt(id)?)
     }
 
     /// Notes who waits for a transaction; false when too many do, which answers this one.
@@ -348,6 +367,7 @@ impl Core {
 pub struct Driver {
     core: Core,
     inbox: mpsc::Receiver<Command>,
+    intake: Intake,
 }
 
 impl std::fmt::Debug for Driver {
@@ -357,8 +377,8 @@ impl std::fmt::Debug for Driver {
 }
 
 impl Driver {
-    pub(super) fn new(core: Core, inbox: mpsc::Receiver<Command>) -> Self {
-        Self { core, inbox }
+    pub(super) fn new(core: Core, inbox: mpsc::Receiver<Command>, intake: Intake) -> Self {
+        Self { core, inbox, intake }
     }
 
     /// Takes what the handles gave so far and does what is due. Messages to others are in the queue
@@ -384,34 +404,45 @@ impl Driver {
 
     /// Runs until `stop`, until no handle is left, or until something fatal.
     pub(super) async fn run(self, workers: Arc<dyn Workers>, stop: CancellationToken) {
-        let shared = Arc::clone(&self.core.shared);
-        if let Err(fatal) = self.drive(workers.as_ref(), stop).await {
+        let Self { core, mut inbox, intake } = self;
+        let shared = Arc::clone(&core.shared);
+        let drive = pin!(drive(core, &mut inbox, workers.as_ref(), stop));
+        let intake = pin!(intake.run(workers.as_ref()));
+        let driven = match futures::future::select(drive, intake).await {
+            Either::Left((driven, _)) => driven,
+            Either::Right(((), drive)) => drive.await,
+        };
+        if let Err(fatal) = driven {
             tracing::error!(reason = %fatal, "coordinator.stopped");
             shared.failure.get_or_init(|| fatal.to_string());
         }
     }
+}
 
-    async fn drive(self, workers: &dyn Workers, stop: CancellationToken) -> Result<(), Fatal> {
-        let Self { mut core, mut inbox } = self;
-        let mut batch = Vec::new();
-        loop {
-            let held_up = core.shared.unwritable.borrow().is_some();
-            // Commands before the deadline: what has gathered goes into the block that is due.
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(RETRY_DELAY), if held_up => {}
-                count = inbox.recv_many(&mut batch, MAX_COMMANDS), if !held_up => {
-                    if count == 0 { break }
-                }
-                () = core.wait_for_deadline(), if !held_up => {}
+async fn drive(
+    mut core: Core,
+    inbox: &mut mpsc::Receiver<Command>,
+    workers: &dyn Workers,
+    stop: CancellationToken,
+) -> Result<(), Fatal> {
+    let mut batch = Vec::new();
+    loop {
+        let held_up = core.shared.unwritable.borrow().is_some();
+        // Commands before the deadline: what has gathered goes into the block that is due.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(RETRY_DELAY), if held_up => {}
+            count = inbox.recv_many(&mut batch, MAX_COMMANDS), if !held_up => {
+                if count == 0 { break }
             }
-            let batch = std::mem::take(&mut batch);
-            let step = move || core.step(crate::mesh::now(), batch).map(|()| core);
-            core = workers::run(workers, step).await??;
+            () = core.wait_for_deadline(), if !held_up => {}
         }
-        // Nothing is lost without it: the next opening replays the blocks since the last one.
-        let head = Arc::clone(&core.head.borrow());
-        Ok(workers::run(workers, move || core.store.snapshot(&head.state)).await??)
+        let batch = std::mem::take(&mut batch);
+        let step = move || core.step(crate::mesh::now(), batch).map(|()| core);
+        core = workers::run(workers, step).await??;
     }
+    // Nothing is lost without it: the next opening replays the blocks since the last one.
+    let head = Arc::clone(&core.head.borrow());
+    Ok(workers::run(workers, move || core.store.snapshot(&head.state)).await??)
 }

@@ -25,8 +25,8 @@ use thiserror::Error;
 pub(crate) struct Submission {
     pub id: TxId,
     pub transaction: SignedTransaction,
-    /// The length of its canonical encoding.
-    pub size_bytes: usize,
+    /// Its canonical encoding.
+    pub bytes: Arc<[u8]>,
 }
 
 /// What happened.

@@ -100,7 +100,7 @@ impl Mempool {
                 return Err(Rejected::Busy);
             }
         }
-        let size_bytes = self.size_bytes.saturating_add(submission.size_bytes);
+        let size_bytes = self.size_bytes.saturating_add(submission.bytes.len());
         if self.len() >= MAX_PENDING || size_bytes > MAX_PENDING_BYTES {
             return Err(Rejected::Busy);
         }
@@ -129,7 +129,7 @@ impl Mempool {
                 ready.remove(&account);
                 continue;
             };
-            let size_bytes = pending.submission.size_bytes;
+            let size_bytes = pending.submission.bytes.len();
             if size_bytes > left_bytes {
                 break;
             }
@@ -157,7 +157,7 @@ impl Mempool {
         if pending.is_empty() {
             self.accounts.remove(&account);
         }
-        self.size_bytes -= removed.submission.size_bytes;
+        self.size_bytes -= removed.submission.bytes.len();
         self.arrivals.remove(&(removed.arrived, account, nonce));
         Some(removed.submission)
     }
@@ -261,7 +261,7 @@ mod tests {
         let (signer, signature) = (account(from), Signature([0; 64]));
         let transaction =
             Signed { value: Transaction { nonce, salt: 0, action }, signer, signature };
-        Submission { id: TxId(id), transaction, size_bytes }
+        Submission { id: TxId(id), transaction, bytes: vec![0; size_bytes].into() }
     }
 
     fn order(batch: &[Submission]) -> Vec<(u8, u64)> {

@@ -11,6 +11,7 @@ mod consensus;
 mod engine;
 pub(crate) mod follower;
 pub(crate) mod gossip;
+mod intake;
 pub(crate) mod links;
 mod mempool;
 pub mod metrics;
@@ -44,6 +45,7 @@ use archipelag_protocol::{
 use archipelag_runtimes::workers::{self, Workers};
 use consensus::Consensus;
 use engine::{Engine, Joined, Submission};
+use intake::{Intake, Submitted};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -88,6 +90,7 @@ pub struct Coordinator {
     account: AccountId,
     node: Option<NodeId>,
     commands: mpsc::Sender<Command>,
+    submissions: mpsc::Sender<Submitted>,
     head: watch::Receiver<Arc<Head>>,
     height: watch::Receiver<u64>,
     shared: Arc<Shared>,
@@ -154,13 +157,17 @@ impl Coordinator {
         let shared = Arc::new(Shared::new(engine.is_current()));
         shared.metrics.height.set(first.state.height);
         let (commands, inbox) = mpsc::channel(actor::MAX_COMMANDS);
+        let (submissions, submitted) = mpsc::channel(intake::QUEUE);
         let height = watch::Sender::new(first.state.height);
         let head = watch::Sender::new(Arc::new(first));
+        let weak = commands.downgrade();
+        let intake = Intake { network, submitted, commands: weak, head: head.subscribe() };
         let this = Self {
             network,
             account,
             node,
             commands,
+            submissions,
             head: head.subscribe(),
             height: height.subscribe(),
             shared: Arc::clone(&shared),
@@ -180,7 +187,7 @@ impl Coordinator {
             outputs: Vec::new(),
             staged: None,
         };
-        Ok((this, Driver::new(core, inbox)))
+        Ok((this, Driver::new(core, inbox, intake)))
     }
 
     /// The state after the last final block.
@@ -391,16 +398,16 @@ impl Coordinator {
         workers::run(self.workers.as_ref(), f).await
     }
 
-    /// Hands over a signed transaction, from the wire; the receipt comes once a block with it is
-    /// durable, or it is refused.
+    /// Hands over a signed transaction, from the wire, for who steps the driver; the receipt comes once a
+    /// block with it is durable, or it is refused. [`Coordinator::answer`] is for everybody else.
     ///
     /// # Errors
     /// Why it is refused at once.
     pub fn offer(&self, bytes: &[u8]) -> Result<oneshot::Receiver<TransactionReceipt>, Rejected> {
         let transaction = transaction::decode(bytes, self.network)?;
-        let (id, size_bytes) = (TxId(Sha256::digest(bytes).into()), bytes.len());
         let (answer, answered) = oneshot::channel();
-        let submission = Submission { id, transaction, size_bytes };
+        let id = TxId(Sha256::digest(bytes).into());
+        let submission = Submission { id, transaction, bytes: bytes.into() };
         match self.commands.try_send(Command::Submit { submission, answer }) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(Rejected::Busy),
             // Who waits for the answer learns that there is none.
@@ -418,16 +425,16 @@ impl Coordinator {
             let id = TxId(Sha256::digest(&bytes).into());
             // The signature last: what is old or nobody's costs none.
             let decoded = transaction::decode_all(&[&bytes], network, |one| state.check(one)).pop();
-            (decoded, id, bytes.len())
+            (decoded, id, bytes)
         };
-        let (decoded, id, size_bytes) = self.work(decode).await?;
+        let (decoded, id, bytes) = self.work(decode).await?;
         let transaction = match decoded {
             Some(Ok(transaction)) => transaction,
             Some(Err(Rejected::Signature | Rejected::Field { .. })) => return Ok(Verdict::Reject),
             Some(Err(_)) | None => return Ok(Verdict::Ignore),
         };
         if self.has_seat() {
-            let submission = Submission { id, transaction, size_bytes };
+            let submission = Submission { id, transaction, bytes: bytes.into() };
             let (answer, _nobody_waits) = oneshot::channel();
             if self.commands.try_send(Command::Submit { submission, answer }).is_err() {
                 return Ok(Verdict::Ignore);
@@ -461,18 +468,16 @@ impl Coordinator {
             return Err(Error::Unwritable(reason));
         }
         let id = TxId(Sha256::digest(&bytes).into());
-        let this = self.clone();
-        let answered = match self.work(move || this.offer(&bytes)).await? {
-            Ok(answered) => answered,
-            Err(reason) => {
-                let (height, outcome) = (self.head.borrow().state.height, Err(reason));
-                return Ok(Response::Submitted(TransactionReceipt {
-                    transaction: id,
-                    height,
-                    outcome,
-                }));
+        let (answer, answered) = oneshot::channel();
+        match self.submissions.try_send(Submitted { bytes, answer }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let (height, outcome) = (self.head.borrow().state.height, Err(Rejected::Busy));
+                let receipt = TransactionReceipt { transaction: id, height, outcome };
+                return Ok(Response::Submitted(receipt));
             }
-        };
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.stopped()),
+        }
         tokio::select! {
             biased;
             answered = answered => match answered {

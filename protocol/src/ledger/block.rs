@@ -2,7 +2,6 @@
 
 use super::{
     transaction::{SignedTransaction, check_batch, measure},
-    tree::Damaged,
     validators::ValidatorSet,
     vote::{self, Certificate},
 };
@@ -97,9 +96,6 @@ pub enum Error {
         "block {height}: credits are not conserved: {found} microcredits exist, {minted} were minted"
     )]
     NotConserved { height: u64, minted: u128, found: u128 },
-    /// As [`Error::NotConserved`].
-    #[error(transparent)]
-    Tree(Damaged),
     #[error(transparent)]
     Codec(#[from] codec::Error),
 }
@@ -141,6 +137,6 @@ impl Error {
     /// Whether a rule of ours is broken, so that who sees it must stop; else the block is at fault.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::NotConserved { .. } | Self::Tree(_))
+        matches!(self, Self::NotConserved { .. })
     }
 }

@@ -7,7 +7,7 @@
 
 use super::{
     State,
-    tree::{self, Damaged, Path, Tree},
+    tree::{self, Path, Tree},
 };
 use crate::{
     codec,
@@ -101,7 +101,7 @@ impl State {
     /// # Errors
     /// [`block::Error`](super::block::Error) for a broken rule of ours.
     pub fn prove(&self, key: &Key) -> Result<Proof, super::block::Error> {
-        let path = self.tree.prove(&key.to_bytes()?)?;
+        let path = self.tree.prove(&key.to_bytes()?);
         Ok(Proof { value: self.value(key)?.map(serde_bytes::ByteBuf::from), path })
     }
 
@@ -160,13 +160,7 @@ impl State {
         for key in touched {
             entries.push((key.to_bytes()?, self.value(&key)?));
         }
-        self.tree.update(entries)?;
+        self.tree.update(entries);
         Ok(self.root())
-    }
-}
-
-impl From<Damaged> for super::block::Error {
-    fn from(error: Damaged) -> Self {
-        Self::Tree(error)
     }
 }

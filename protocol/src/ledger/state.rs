@@ -22,7 +22,7 @@ use std::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub network: NetworkId,
-    pub genesis: Genesis,
+    pub genesis: Arc<Genesis>,
     pub height: u64,
     /// The hash of the last block's header; the network id's bytes before the first block.
     pub last_block: BlockHash,
@@ -174,7 +174,8 @@ impl State {
     ///
     /// # Errors
     /// The field of the genesis document that is wrong.
-    pub fn genesis(genesis: Genesis) -> Result<Self, genesis::Error> {
+    pub fn genesis(genesis: impl Into<Arc<Genesis>>) -> Result<Self, genesis::Error> {
+        let genesis = genesis.into();
         genesis.validate()?;
         let network = genesis.network()?;
         let minted = genesis.minted().ok_or_else(|| genesis::Error::Field {

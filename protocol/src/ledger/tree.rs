@@ -1,7 +1,7 @@
 //! The Merkle tree over the state, and proofs of what is in it and what is not.
 //!
 //! A sparse Merkle tree as in Dahlberg, Pulls, Peeters, "Efficient Sparse Merkle Trees" (2016), with
-//! subtrees of one leaf cut short, by `fuel-merkle`. Its root is
+//! subtrees of one leaf cut short. Its root is
 //!
 //! - 32 zero bytes for no entry,
 //! - `SHA-256(0x00 ‖ SHA-256(key) ‖ SHA-256(value))` for one,
@@ -9,34 +9,21 @@
 //!   and a one as its next bit, counted from the highest of the first byte.
 //!
 //! So it depends on the entries alone, not on the order in which they came. A tree is a value: copying
-//! one costs nothing, and copies share what they have in common. What its entries are is
-//! [`super::entry`]'s.
+//! one costs nothing, and copies share what they have in common. A block's changes go in together, so
+//! that each node above them is hashed once. Proofs are checked by `fuel-merkle`, which has the same
+//! tree. What its entries are is [`super::entry`]'s.
 
 use crate::id::{ContentId, StateRoot};
-use fuel_merkle::{
-    sparse::{
-        self, MerkleTreeError, MerkleTreeKey, Primitive,
-        proof::{self as fuel, ExclusionLeaf, ExclusionLeafData, ExclusionProof, InclusionProof},
-    },
-    storage::{Mappable, StorageInspect, StorageMutate},
+use fuel_merkle::sparse::{
+    MerkleTreeKey,
+    proof::{ExclusionLeaf, ExclusionLeafData, ExclusionProof, InclusionProof},
 };
-use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, collections::BTreeMap, convert::Infallible};
+use sha2::{Digest, Sha256};
+use std::{fmt, sync::Arc};
 use thiserror::Error;
 
 type Hash = [u8; 32];
-
-/// The tree lacks a node of its own: a broken rule of ours.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the state's Merkle tree is damaged: {0}")]
-pub struct Damaged(String);
-
-impl From<MerkleTreeError<Infallible>> for Damaged {
-    fn from(error: MerkleTreeError<Infallible>) -> Self {
-        Self(format!("{error:?}"))
-    }
-}
 
 /// Why a proof proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -100,156 +87,154 @@ impl Path {
     }
 }
 
-/// A tree with its nodes, each under its own hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tree {
-    nodes: OrdMap<Hash, Primitive>,
-    root: Hash,
+/// A leaf's key and value, each by its hash.
+type Leaf = (Hash, Hash);
+
+/// The hash of a key, and of its new value; `None` takes it out.
+type Change = (Hash, Option<Hash>);
+
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Tree(Subtree);
+
+/// `None` where there is no entry.
+type Subtree = Option<Arc<Node>>;
+
+#[derive(PartialEq, Eq)]
+struct Node {
+    hash: Hash,
+    kind: Kind,
 }
 
-impl Default for Tree {
-    fn default() -> Self {
-        Self { nodes: OrdMap::new(), root: *EMPTY_ROOT }
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Leaf(Leaf),
+    /// Over two entries at least.
+    Fork {
+        left: Subtree,
+        right: Subtree,
+    },
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tree").field(&self.root()).finish()
     }
 }
 
-type Sparse<S> = sparse::MerkleTree<Nodes, S>;
-
-const EMPTY_ROOT: &Hash = Sparse::<()>::empty_root();
-
 impl Tree {
-    /// The tree over `entries`, in one go.
+    /// The tree over `entries`.
     pub(super) fn build<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        let entries = entries.into_iter().map(|(key, value)| (MerkleTreeKey::new(key), value));
-        let Ok(tree) = Sparse::from_set(Changes::default(), entries);
-        let mut built = Self { root: tree.root(), ..Self::default() };
-        built.absorb(tree.into_storage().changed);
-        built
+        let mut tree = Self::default();
+        tree.update(entries.into_iter().map(|(key, value)| (key, Some(value))));
+        tree
     }
 
     pub(super) fn root(&self) -> StateRoot {
-        StateRoot(self.root)
+        StateRoot(root(&self.0))
     }
 
-    /// Sets each key to its value, or takes it out where there is none.
-    ///
-    /// # Errors
-    /// [`Damaged`], which no sequence of updates leads to.
+    /// Sets each key to its value, or takes it out where there is none. No key comes twice.
     pub(super) fn update<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &mut self,
         entries: impl IntoIterator<Item = (K, Option<V>)>,
-    ) -> Result<(), Damaged> {
-        let changes = Changes { base: self.nodes.clone(), changed: BTreeMap::new() };
-        let mut tree = Sparse::load(changes, &self.root)?;
-        for (key, value) in entries {
-            let key = MerkleTreeKey::new(key);
-            match value {
-                Some(value) => tree.insert(key, value.as_ref())?,
-                None => tree.delete(key)?,
-            }
-        }
-        self.root = tree.root();
-        self.absorb(tree.into_storage().changed);
-        Ok(())
-    }
-
-    fn absorb(&mut self, changed: BTreeMap<Hash, Option<Primitive>>) {
-        for (hash, node) in changed {
-            match node {
-                Some(node) => self.nodes.insert(hash, node),
-                None => self.nodes.remove(&hash),
-            };
-        }
+    ) {
+        let hashed = |bytes: &[u8]| Hash::from(Sha256::digest(bytes));
+        let mut changes: Vec<Change> = entries
+            .into_iter()
+            .map(|(key, value)| (hashed(key.as_ref()), value.map(|value| hashed(value.as_ref()))))
+            .collect();
+        changes.sort_unstable();
+        self.0 = changed(&self.0, 0, &changes);
     }
 
     /// Proves that `key` has the value that it has, or has none.
-    ///
-    /// # Errors
-    /// As [`Tree::update`].
-    pub(super) fn prove(&self, key: &[u8]) -> Result<Path, Damaged> {
-        let tree =
-            Sparse::load(Changes { base: self.nodes.clone(), ..Changes::default() }, &self.root)?;
-        let ids = |hashes: Vec<Hash>| hashes.into_iter().map(ContentId).collect();
-        Ok(match tree.generate_proof(&MerkleTreeKey::new(key))? {
-            fuel::Proof::Inclusion(proof) => {
-                Path { siblings: ids(proof.proof_set), neighbour: None }
+    pub(super) fn prove(&self, key: &[u8]) -> Path {
+        let key: Hash = Sha256::digest(key).into();
+        let (mut at, mut siblings, mut neighbour) = (&self.0, Vec::new(), None);
+        while let Some(node) = at {
+            match &node.kind {
+                Kind::Fork { left, right } => {
+                    let (next, beside) =
+                        if is_one(&key, siblings.len()) { (right, left) } else { (left, right) };
+                    siblings.push(ContentId(root(beside)));
+                    at = next;
+                }
+                Kind::Leaf((other, value)) => {
+                    let (key, value) = (ContentId(*other), ContentId(*value));
+                    neighbour = Some(Neighbour { key, value });
+                    break;
+                }
             }
-            fuel::Proof::Exclusion(proof) => {
-                let neighbour = match proof.leaf {
-                    ExclusionLeaf::Placeholder => None,
-                    ExclusionLeaf::Leaf(leaf) => Some(Neighbour {
-                        key: ContentId(leaf.leaf_key),
-                        value: ContentId(leaf.leaf_value),
-                    }),
-                };
-                Path { siblings: ids(proof.proof_set), neighbour }
+        }
+        siblings.reverse();
+        Path { siblings, neighbour: neighbour.filter(|other| other.key.0 != key) }
+    }
+}
+
+fn root(subtree: &Subtree) -> Hash {
+    subtree.as_ref().map_or([0; 32], |node| node.hash)
+}
+
+/// The bit of a key's hash that decides at `depth`.
+fn is_one(key: &Hash, depth: usize) -> bool {
+    key.get(depth / 8).is_some_and(|byte| byte >> (7 - depth % 8) & 1 == 1)
+}
+
+/// How many have a zero at `depth`, of some that are in order and alike before it.
+fn zeros<T>(list: &[(Hash, T)], depth: usize) -> usize {
+    list.partition_point(|(key, _)| !is_one(key, depth))
+}
+
+/// The subtree at `depth` after `changes`, in the order of their keys.
+fn changed(subtree: &Subtree, depth: usize, changes: &[Change]) -> Subtree {
+    if changes.is_empty() {
+        return subtree.clone();
+    }
+    let set = || changes.iter().filter_map(|(key, value)| Some((*key, (*value)?)));
+    match subtree.as_ref().map(|node| &node.kind) {
+        None => grown(depth, &set().collect::<Vec<_>>()),
+        Some(Kind::Leaf(leaf)) => {
+            let mut leaves: Vec<_> = set().collect();
+            if changes.binary_search_by_key(&leaf.0, |(key, _)| *key).is_err() {
+                leaves.insert(leaves.partition_point(|(key, _)| *key < leaf.0), *leaf);
             }
-        })
+            grown(depth, &leaves)
+        }
+        Some(Kind::Fork { left, right }) => {
+            let (zeros, ones) = changes.split_at(zeros(changes, depth));
+            joined(changed(left, depth + 1, zeros), changed(right, depth + 1, ones))
+        }
     }
 }
 
-/// The library's name for our table of nodes.
-#[derive(Debug)]
-struct Nodes;
-
-impl Mappable for Nodes {
-    type Key = Hash;
-    type OwnedKey = Hash;
-    type Value = Primitive;
-    type OwnedValue = Primitive;
-}
-
-/// Nodes as an update leaves them: most that it makes on its way are gone at its end.
-#[derive(Debug, Default)]
-struct Changes {
-    base: OrdMap<Hash, Primitive>,
-    /// `None` for a node that was taken out.
-    changed: BTreeMap<Hash, Option<Primitive>>,
-}
-
-impl StorageInspect<Nodes> for Changes {
-    type Error = Infallible;
-
-    fn get(&self, key: &Hash) -> Result<Option<Cow<'_, Primitive>>, Infallible> {
-        let node = match self.changed.get(key) {
-            Some(node) => node.as_ref(),
-            None => self.base.get(key),
-        };
-        Ok(node.map(Cow::Borrowed))
-    }
-
-    fn contains_key(&self, key: &Hash) -> Result<bool, Infallible> {
-        Ok(self.get(key)?.is_some())
+/// The subtree at `depth` over `leaves`, in the order of their keys.
+fn grown(depth: usize, leaves: &[Leaf]) -> Subtree {
+    match leaves {
+        [] => None,
+        [leaf] => {
+            let hash = Sha256::new_with_prefix([0]).chain_update(leaf.0).chain_update(leaf.1);
+            Some(Arc::new(Node { hash: hash.finalize().into(), kind: Kind::Leaf(*leaf) }))
+        }
+        more => {
+            let (zeros, ones) = more.split_at(zeros(more, depth));
+            joined(grown(depth + 1, zeros), grown(depth + 1, ones))
+        }
     }
 }
 
-impl StorageMutate<Nodes> for Changes {
-    fn replace(&mut self, key: &Hash, value: &Primitive) -> Result<Option<Primitive>, Infallible> {
-        let before = self.get(key)?.map(Cow::into_owned);
-        self.changed.insert(*key, Some(*value));
-        Ok(before)
-    }
-
-    fn insert(&mut self, key: &Hash, value: &Primitive) -> Result<(), Infallible> {
-        self.changed.insert(*key, Some(*value));
-        Ok(())
-    }
-
-    fn take(&mut self, key: &Hash) -> Result<Option<Primitive>, Infallible> {
-        let before = self.get(key)?.map(Cow::into_owned);
-        self.remove(key)?;
-        Ok(before)
-    }
-
-    fn remove(&mut self, key: &Hash) -> Result<(), Infallible> {
-        // A node that this update made leaves no trace.
-        match self.base.contains_key(key) {
-            true => self.changed.insert(*key, None),
-            false => self.changed.remove(key),
-        };
-        Ok(())
+/// A leaf that has nothing beside it stands higher.
+fn joined(left: Subtree, right: Subtree) -> Subtree {
+    match (left, right) {
+        (None, None) => None,
+        (Some(one), None) | (None, Some(one)) if matches!(one.kind, Kind::Leaf(_)) => Some(one),
+        (left, right) => {
+            let hash = Sha256::new_with_prefix([1]);
+            let hash = hash.chain_update(root(&left)).chain_update(root(&right));
+            let kind = Kind::Fork { left, right };
+            Some(Arc::new(Node { hash: hash.finalize().into(), kind }))
+        }
     }
 }
 
@@ -257,7 +242,7 @@ impl StorageMutate<Nodes> for Changes {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sha2::{Digest, Sha256};
+    use std::collections::BTreeMap;
 
     type Entries = BTreeMap<u8, u8>;
 
@@ -302,7 +287,7 @@ mod tests {
             let mut tree = build(&now);
             for step in steps {
                 let before = (now.clone(), tree.clone());
-                tree.update(step.iter().map(|(k, v)| ([*k], v.map(|v| [v])))).unwrap();
+                tree.update(step.iter().map(|(k, v)| ([*k], v.map(|v| [v]))));
                 for (key, value) in step {
                     match value {
                         Some(value) => now.insert(key, value),
@@ -321,7 +306,7 @@ mod tests {
             let tree = build(&entries);
             let root = tree.root();
             for key in 0..48_u8 {
-                let path = tree.prove(&[key]).unwrap();
+                let path = tree.prove(&[key]);
                 let value = entries.get(&key).map(|v| [*v]);
                 let value = value.as_ref().map(|v| v.as_slice());
                 prop_assert_eq!(path.verify(root, &[key], value), Ok(()));
@@ -347,7 +332,7 @@ mod tests {
     fn a_proof_of_absence_can_not_use_the_entry_itself_or_another_place() {
         let entries: Entries = (0..20).map(|k| (k, k)).collect();
         let tree = build(&entries);
-        let present = tree.prove(&[3]).unwrap();
+        let present = tree.prove(&[3]);
         let hash = |byte: u8| ContentId(Sha256::digest([byte]).into());
         let own = Path { neighbour: Some(Neighbour { key: hash(3), value: hash(3) }), ..present };
         assert_eq!(own.verify(tree.root(), &[3], None), Err(Invalid::OwnLeaf));
@@ -361,7 +346,7 @@ mod tests {
     fn the_smallest_trees_and_the_longest_paths_are_checked() {
         let empty = Tree::default();
         assert_eq!(empty.root(), StateRoot([0; 32]));
-        assert_eq!(empty.prove(b"a").unwrap().verify(empty.root(), b"a", None), Ok(()));
+        assert_eq!(empty.prove(b"a").verify(empty.root(), b"a", None), Ok(()));
         let siblings = vec![ContentId([0; 32]); 257];
         let long = Path { siblings, neighbour: None };
         assert_eq!(long.verify(empty.root(), b"a", None), Err(Invalid::TooLong(257)));

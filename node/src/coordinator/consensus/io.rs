@@ -26,8 +26,7 @@ use archipelag_protocol::{
     consensus::{self, Message, NewRound, RoundVote, Why},
     id::{AccountId, BlockHash, HoldId, NetworkId, NodeId, Signature, TxId},
     ledger::{
-        Block, Certificate, Evidence, Rejected, State, TransactionReceipt, block, transaction,
-        vote::Step,
+        Block, Certificate, Evidence, Rejected, State, TransactionReceipt, block, vote::Step,
     },
     payment::{Lane, SignedVoucher},
     query::CertifiedBlock,
@@ -248,7 +247,7 @@ impl Io {
                 self.broadcast(&Message::Vote(signed_vote_of(&vote)));
                 if step_of(vote.kind) == Step::Prevote {
                     self.repeat_proposal();
-                    self.repeat_transactions()?;
+                    self.repeat_transactions();
                 }
                 then.resume_with(())
             }
@@ -336,15 +335,12 @@ impl Io {
     }
 
     /// Tells the others again what waits here: whoever proposes may have missed it.
-    fn repeat_transactions(&mut self) -> Result<(), Fatal> {
+    fn repeat_transactions(&mut self) {
         let batch = self.mempool.select(&self.state, REPEATED);
-        let bytes = batch.iter().map(|s| transaction::to_bytes(&s.transaction));
-        let list: Vec<_> =
-            bytes.map(|b| b.map(serde_bytes::ByteBuf::from)).collect::<Result<_, _>>()?;
+        let list: Vec<_> = batch.iter().map(|s| s.bytes.to_vec().into()).collect();
         if !list.is_empty() {
             self.broadcast(&Message::Transactions(list));
         }
-        Ok(())
     }
 
     fn sign_vote(&mut self, vote: CoreVote) -> Result<SignedMessage<Context, CoreVote>, Stop> {

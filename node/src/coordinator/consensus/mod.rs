@@ -32,7 +32,7 @@ use arc_malachitebft_core_types::{
 use archipelag_protocol::{
     consensus::{MAX_TRANSACTIONS, Message},
     id::{BlockHash, NodeId},
-    ledger::{Certificate, State, transaction},
+    ledger::{Certificate, State},
     limits::MAX_BLOCK_BYTES,
     sign::SecretKey,
     time::Timestamp,
@@ -105,7 +105,7 @@ pub(crate) struct Consensus {
     /// Transactions of other coordinators since the last tick, and own ones that they have to hear of:
     /// together they cost less.
     arrived: BTreeMap<NodeId, Vec<ByteBuf>>,
-    told: Vec<ByteBuf>,
+    told: Vec<Arc<[u8]>>,
     /// The block that begins the next height, when that is ours to propose.
     prepared: Option<(BlockHash, Candidate)>,
 }
@@ -336,7 +336,7 @@ impl Consensus {
                 size_bytes = 0;
             }
             size_bytes += bytes.len();
-            list.push(bytes);
+            list.push(bytes.to_vec().into());
         }
         if !list.is_empty() {
             self.io.broadcast(&Message::Transactions(list));
@@ -403,10 +403,10 @@ impl Engine for Consensus {
         match input {
             Input::Transaction(submission) => {
                 let id = submission.id;
-                let transaction = submission.transaction.clone();
+                let bytes = Arc::clone(&submission.bytes);
                 match self.io.admit(submission) {
                     Ok(()) if self.io.alone() => {}
-                    Ok(()) => self.told.push(transaction::to_bytes(&transaction)?.into()),
+                    Ok(()) => self.told.push(bytes),
                     Err(reason) => {
                         self.io.outputs.push(Output::Refused { transaction: id, reason });
                     }

@@ -103,8 +103,7 @@ impl Consensus {
         self.io.forget_spent();
         let Some(submission) = self.own()? else { return Ok(()) };
         self.asks = self.io.now.after_ms(AGAIN_MS);
-        let bytes = transaction::to_bytes(&submission.transaction)?;
-        self.io.broadcast(&Message::Transactions(vec![bytes.into()]));
+        self.io.broadcast(&Message::Transactions(vec![submission.bytes.to_vec().into()]));
         // Full, or the operator is at it with the same nonce: our own next block has it all the same.
         if let Err(reason) = self.io.admit(submission) {
             tracing::debug!(%reason, "coordinator.asks_again");
@@ -124,6 +123,6 @@ impl Consensus {
             return Ok(None);
         }
         let id = transaction::id(&transaction)?;
-        Ok(Some(Submission { id, transaction, size_bytes: bytes.len() }))
+        Ok(Some(Submission { id, transaction, bytes: bytes.into() }))
     }
 }

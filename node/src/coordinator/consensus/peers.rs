@@ -125,7 +125,7 @@ impl Consensus {
         for (bytes, transaction) in list.iter().zip(decoded) {
             let Ok(transaction) = transaction else { continue };
             let id = TxId(Sha256::digest(bytes).into());
-            let submission = Submission { id, transaction, size_bytes: bytes.len() };
+            let submission = Submission { id, transaction, bytes: bytes.as_slice().into() };
             // One that is refused here may be taken where it was submitted.
             let _refused = self.io.mempool.add(self.io.now, &self.io.state, submission);
         }

@@ -117,7 +117,7 @@ fn who_is_just_elected_can_not_stop_the_network() {
 
 #[test]
 fn few_who_approve_elect_nobody() {
-    let mut genesis = network(&VALIDATORS).state.genesis;
+    let mut genesis = Genesis::clone(&network(&VALIDATORS).state.genesis);
     genesis.policy.election.turnout_percent = 10;
     let mut world = World::with(genesis);
     world.stand(&[20], &[20]);
@@ -310,7 +310,7 @@ fn a_dead_validator_loses_its_seat_at_the_end_of_the_epoch() {
 
 #[test]
 fn one_that_was_away_for_a_moment_keeps_its_seat() {
-    let mut genesis = network(&VALIDATORS).state.genesis;
+    let mut genesis = Genesis::clone(&network(&VALIDATORS).state.genesis);
     genesis.policy.election.absence_ms = 2 * DAY_MS;
     let mut world = World::with(genesis);
     let first = who(world.state.turns()[0]);
@@ -377,7 +377,7 @@ fn who_signs_two_things_loses_stake_and_seat() {
 
 #[test]
 fn a_part_of_a_stake_is_taken_where_the_policy_says_so() {
-    let mut genesis = network(&VALIDATORS).state.genesis;
+    let mut genesis = Genesis::clone(&network(&VALIDATORS).state.genesis);
     genesis.policy.election.slash_percent = 30;
     let mut world = World::with(genesis);
     world.send(11, Action::Bond { amount: whole(1_200) }).unwrap();
