@@ -36,6 +36,8 @@ const START: u64 = 1_000_000;
 const RETRY_MS: u64 = 1_000;
 /// Changes and syncs that a disk may take before it breaks: a commit has fewer.
 const OPERATIONS: u64 = 12;
+/// After how many seconds a user sends again what no block took.
+const SENT_AGAIN_S: u64 = 10;
 /// How long one validator says nothing before it is another's turn, when some do.
 const MUTE_MS: u64 = 5_000;
 
@@ -566,8 +568,11 @@ impl World {
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         // What was lost may have left a gap in its account; another account's must get through.
         let fresh = self.users.last_transfer(&mut self.random)?;
-        self.submit(&fresh)?;
-        for _ in 0..180 {
+        for second in 0..180 {
+            // Who is told that no block took it sends it again.
+            if second % SENT_AGAIN_S == 0 && !self.checks.acknowledged.contains(&fresh.0) {
+                self.submit(&fresh)?;
+            }
             self.run(1_000)?;
             if self.agree() && self.checks.acknowledged.contains(&fresh.0) {
                 break;
