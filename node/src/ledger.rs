@@ -194,41 +194,37 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unreachable`] when nobody answers.
     pub async fn ask(&self, request: Request) -> Result<Response, Error> {
-        self.ask_each(request, |_| {}).await
-    }
-
-    /// As [`Ledger::ask`]; calls `refused` when the first coordinator that is asked gives no answer.
-    async fn ask_each(
-        &self,
-        request: Request,
-        refused: impl FnOnce(&Mesh),
-    ) -> Result<Response, Error> {
-        let mut refused = Some(refused);
         self.wait().await;
         if let Some(local) = self.answering() {
             return Ok(local.answer(request).await);
         }
         let mut last = "none is known".to_owned();
         let Some(mesh) = &self.mesh else { return Err(Error::Unreachable(last)) };
+        let (mut busy, mut transaction) = (None, transaction_of(&request));
         for node in self.coordinators(mesh) {
-            match mesh.query(node, request.clone()).await {
+            let answer = mesh.query(node, request.clone()).await;
+            // The others have to hear of what this one did not take.
+            if !took(&answer)
+                && let Some(transaction) = transaction.take()
+            {
+                mesh.spread(transaction.to_vec());
+            }
+            match answer {
                 Ok(Response::Unavailable(reason)) => last = reason,
+                Ok(response) if is_busy(&response) => busy = Some(response),
                 Ok(response) => return Ok(response),
                 Err(error) => last = error.to_string(),
             }
-            if let Some(refused) = refused.take() {
-                refused(mesh);
-            }
         }
-        match self.last_resort() {
-            Some(local) => Ok(local.answer(request).await),
-            None => Err(Error::Unreachable(last)),
+        match (self.last_resort(), busy) {
+            (Some(local), _) => Ok(local.answer(request).await),
+            (None, Some(busy)) => Ok(busy),
+            (None, None) => Err(Error::Unreachable(last)),
         }
     }
 
-    /// Submits and waits for inclusion or refusal. The outcome is in the receipt. When the coordinator
-    /// that is asked first does not take it, it goes to all others by gossip, too: no single one can
-    /// keep a transaction out.
+    /// Submits and waits for inclusion or refusal. The outcome is in the receipt. What the coordinator
+    /// that is asked first does not take goes to all others by gossip, too.
     ///
     /// # Errors
     /// When no coordinator answers; the transaction may still be included.
@@ -237,9 +233,7 @@ impl Ledger {
         transaction: &SignedTransaction,
     ) -> Result<TransactionReceipt, Error> {
         let bytes = serde_bytes::ByteBuf::from(transaction::to_bytes(transaction)?);
-        let spread = bytes.to_vec();
-        let sent = self.ask_each(Request::Submit(bytes), |mesh| mesh.spread(spread));
-        match sent.await? {
+        match self.ask(Request::Submit(bytes)).await? {
             Response::Submitted(receipt) => {
                 self.seen.told.fetch_max(receipt.height, Ordering::Relaxed);
                 Ok(receipt)
@@ -467,6 +461,30 @@ impl Ledger {
             Response::Blocks(blocks) => Ok(blocks),
             other => Err(unexpected(other)),
         }
+    }
+}
+
+/// The transaction that a request submits.
+fn transaction_of(request: &Request) -> Option<serde_bytes::ByteBuf> {
+    match request {
+        Request::Submit(bytes) => Some(bytes.clone()),
+        Request::Forwarded(request) => transaction_of(request),
+        _ => None,
+    }
+}
+
+/// Whether a submitted transaction is in a block, or refused for good, by the word of who was asked.
+fn took(answer: &Result<Response, mesh::Error>) -> bool {
+    let Ok(Response::Submitted(receipt)) = answer else { return false };
+    !matches!(receipt.outcome, Err(Rejected::Busy | Rejected::Undecided))
+}
+
+/// Whether another coordinator may do what this one has no room for.
+fn is_busy(response: &Response) -> bool {
+    match response {
+        Response::Submitted(receipt) => receipt.outcome == Err(Rejected::Busy),
+        Response::Entrusted(count) => *count == 0,
+        _ => false,
     }
 }
 

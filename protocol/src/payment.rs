@@ -22,9 +22,10 @@ pub struct Voucher {
     pub hold: HoldId,
     pub payee: AccountId,
     pub lane: Lane,
-    /// Rises by at least one with every voucher of the lane.
+    /// Rises by at least one with every voucher of the lane, so that payer and payee agree on the last.
     pub nonce: u64,
-    /// Never less than in the voucher before.
+    /// Never less than in the voucher before. The ledger takes one for more than the last that was
+    /// redeemed, whatever its nonce.
     pub cumulative: Credits,
     /// SHA-256 of what the payer was shown for this amount: the receipt or the meter reading.
     pub metering_digest: ContentId,

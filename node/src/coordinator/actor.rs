@@ -62,6 +62,8 @@ pub(super) enum Command {
     /// Answered once the transaction is durable or refused. Queue full: the submitter is refused as
     /// [`Rejected::Busy`].
     Submit { submission: Submission, answer: oneshot::Sender<TransactionReceipt> },
+    /// A transaction that came by gossip. Queue full: it is not passed on.
+    Hear { submission: Submission },
     /// Vouchers to redeem for others. Queue full: none is taken.
     Entrust { vouchers: Vec<SignedVoucher> },
     /// Two thirds of those who decide have no block after the last one here.
@@ -163,6 +165,7 @@ impl Core {
             let Some(command) = self.commands.pop_front() else { break };
             let input = match command {
                 Command::Follow { blocks } => Input::Decided(blocks),
+                Command::Hear { submission } => Input::Heard(submission),
                 Command::Entrust { vouchers } => Input::Entrusted(vouchers),
                 Command::Current => Input::Current,
                 Command::Join { joined } => Input::Joined(joined),

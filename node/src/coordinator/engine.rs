@@ -34,6 +34,8 @@ pub(crate) struct Submission {
 pub(crate) enum Input {
     /// To be put into a block, or refused. The same transaction may come again while it is pending.
     Transaction(Submission),
+    /// A transaction that came by gossip: the others have it, too, and nobody waits here.
+    Heard(Submission),
     /// Vouchers to redeem for others, signed by their payers.
     Entrusted(Vec<SignedVoucher>),
     /// Two thirds of those who decide were asked for the next block and had none.

@@ -7,7 +7,7 @@ use super::{
 };
 use archipelag_protocol::{
     id::{NetworkId, TxId},
-    ledger::{Rejected, TransactionReceipt, transaction},
+    ledger::{Rejected, SignedTransaction, TransactionReceipt, transaction},
 };
 use archipelag_runtimes::workers::{self, Workers};
 use sha2::{Digest as _, Sha256};
@@ -18,6 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(super) const QUEUE: usize = 4_096;
 /// That are checked together: more cost hardly less, and their submitters wait longer.
 const BATCH: usize = 256;
+/// Their bytes: one may hold hundreds of signatures.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// A transaction from the wire, and who waits for what becomes of it.
 #[derive(Debug)]
@@ -40,15 +42,31 @@ impl Intake {
     /// Runs until no handle is left.
     pub(super) async fn run(mut self, workers: &dyn Workers) {
         let mut batch = Vec::new();
-        while self.submitted.recv_many(&mut batch, BATCH).await > 0 {
-            let (batch, network) = (std::mem::take(&mut batch), self.network);
+        while let Some(first) = self.submitted.recv().await {
+            let mut size_bytes = first.bytes.len();
+            batch.push(first);
+            while batch.len() < BATCH
+                && size_bytes < BATCH_BYTES
+                && let Ok(next) = self.submitted.try_recv()
+            {
+                size_bytes += next.bytes.len();
+                batch.push(next);
+            }
+            let (mut batch, network) = (std::mem::take(&mut batch), self.network);
+            let state = Arc::clone(&self.head.borrow().state);
             let check = move || {
+                batch.retain(|one| !one.answer.is_closed());
                 let list: Vec<_> = batch.iter().map(|one: &Submitted| &one.bytes).collect();
-                let checked = transaction::decode_all(&list, network, |_| Ok(()));
+                // Strangers cost no signature check.
+                let known = |one: &SignedTransaction| match state.accounts.get(&one.signer) {
+                    Some(_) => Ok(()),
+                    None => Err(Rejected::NoAccount(one.signer)),
+                };
+                let checked = transaction::decode_all(&list, network, known);
                 batch.into_iter().zip(checked).collect::<Vec<_>>()
             };
-            // Lost when the node stops: submitters learn that by their answers.
-            let Ok(checked) = workers::run(workers, check).await else { return };
+            // Submitters learn by their answers that theirs is lost.
+            let Ok(checked) = workers::run(workers, check).await else { continue };
             let Some(commands) = self.commands.upgrade() else { return };
             for (Submitted { bytes, answer }, checked) in checked {
                 let id = TxId(Sha256::digest(&bytes).into());

@@ -36,7 +36,10 @@ use archipelag_protocol::{
     codec,
     genesis::Genesis,
     id::{AccountId, NetworkId, NodeId, TxId},
-    ledger::{Handover, Rejected, State, TransactionReceipt, block, snapshot, transaction},
+    ledger::{
+        Handover, Rejected, SignedTransaction, State, TransactionReceipt, block, snapshot,
+        transaction,
+    },
     limits::MAX_PAGE,
     payment::SignedVoucher,
     query::{CertifiedBlock, Request, Response},
@@ -48,6 +51,7 @@ use engine::{Engine, Joined, Submission};
 use intake::{Intake, Submitted};
 use sha2::{Digest, Sha256};
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Weak, atomic::Ordering},
@@ -415,7 +419,8 @@ impl Coordinator {
         }
     }
 
-    /// Takes a transaction that came by gossip, if it may be executed. One without a seat passes it on.
+    /// Takes a transaction that came by gossip, if the next block could execute it. One without a seat
+    /// only passes it on.
     ///
     /// # Errors
     /// When the node is stopping.
@@ -423,22 +428,24 @@ impl Coordinator {
         let (state, network) = (self.state(), self.network);
         let decode = move || {
             let id = TxId(Sha256::digest(&bytes).into());
-            // The signature last: what is old or nobody's costs none.
-            let decoded = transaction::decode_all(&[&bytes], network, |one| state.check(one)).pop();
-            (decoded, id, bytes)
-        };
-        let (decoded, id, bytes) = self.work(decode).await?;
-        let transaction = match decoded {
-            Some(Ok(transaction)) => transaction,
-            Some(Err(Rejected::Signature | Rejected::Field { .. })) => return Ok(Verdict::Reject),
-            Some(Err(_)) | None => return Ok(Verdict::Ignore),
-        };
-        if self.has_seat() {
-            let submission = Submission { id, transaction, bytes: bytes.into() };
-            let (answer, _nobody_waits) = oneshot::channel();
-            if self.commands.try_send(Command::Submit { submission, answer }).is_err() {
-                return Ok(Verdict::Ignore);
+            let refused = Cell::new(false);
+            // The signature last: what is old, early or nobody's costs none.
+            let wanted =
+                |one: &SignedTransaction| state.allows(one, id).inspect_err(|_| refused.set(true));
+            let decoded = transaction::decode_all(&[&bytes], network, wanted).pop();
+            match decoded {
+                Some(Ok(transaction)) => Ok(Submission { id, transaction, bytes: bytes.into() }),
+                // An honest node that is ahead of this one, or behind, may think otherwise.
+                _ if refused.get() => Err(Verdict::Ignore),
+                _ => Err(Verdict::Reject),
             }
+        };
+        let submission = match self.work(decode).await? {
+            Ok(submission) => submission,
+            Err(verdict) => return Ok(verdict),
+        };
+        if self.has_seat() && self.commands.try_send(Command::Hear { submission }).is_err() {
+            return Ok(Verdict::Ignore);
         }
         Ok(Verdict::Accept)
     }
@@ -450,7 +457,8 @@ impl Coordinator {
         }
         let (state, network) = (self.state(), self.network);
         let check = move || {
-            let worth: Vec<_> = state.redeemable(&vouchers).into_iter().cloned().collect();
+            let worth: Vec<_> =
+                state.redeemable(crate::mesh::now(), &vouchers).into_iter().cloned().collect();
             let mut batch = Batch::new(network);
             for voucher in &worth {
                 batch.add(voucher.signer, &voucher.value, &voucher.signature)?;
@@ -478,16 +486,19 @@ impl Coordinator {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.stopped()),
         }
-        tokio::select! {
-            biased;
-            answered = answered => match answered {
+        let waits = async {
+            match answered.await {
                 Ok(receipt) => Ok(Response::Submitted(receipt)),
                 Err(_) => {
                     // The task lets go of its submitters first and says why it ended then.
                     self.commands.closed().await;
                     Err(self.stopped())
                 }
-            },
+            }
+        };
+        tokio::select! {
+            biased;
+            answered = waits => answered,
             reason = self.disk_fails() => Err(Error::Unwritable(reason)),
             () = tokio::time::sleep(SUBMIT_WAIT) => {
                 let waited = SUBMIT_WAIT.as_secs();

@@ -74,6 +74,9 @@ impl From<redb::Error> for Error {
     fn from(error: redb::Error) -> Self {
         match error {
             redb::Error::Corrupted(reason) => corrupt(0, reason),
+            redb::Error::TableTypeMismatch { .. } => {
+                corrupt(0, "another version of this program wrote it")
+            }
             other => Self::Failed(other.to_string()),
         }
     }

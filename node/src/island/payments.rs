@@ -401,9 +401,6 @@ impl Reservation {
             }
             return Ok(true);
         }
-        if voucher.nonce <= lane.base.nonce {
-            return Err(format!("field `nonce`: {}, it must rise", voucher.nonce));
-        }
         let (found, least) = (voucher.cumulative, lane.covered());
         if found < least {
             return Err(format!(

@@ -170,7 +170,7 @@ impl Settler {
             .iter()
             .filter(|(lane, voucher)| {
                 let known = self.known.get(*lane).copied().flatten().unwrap_or_default();
-                voucher.value.nonce > known.nonce && voucher.value.cumulative > known.cumulative
+                voucher.value.cumulative > known.cumulative
             })
             .map(|(_, voucher)| voucher.clone())
             .take(BATCH)
@@ -188,7 +188,7 @@ impl Settler {
                 let voucher = &voucher.value;
                 let known = self.known.entry((voucher.hold, voucher.lane)).or_default();
                 let state = known.get_or_insert_default();
-                (state.nonce, state.cumulative) = (voucher.nonce, voucher.cumulative);
+                state.cumulative = voucher.cumulative;
             }
         }
         let receipts: Vec<SettledReceipt> = batch.receipts.iter().map(|(_, r)| r.clone()).collect();
@@ -218,7 +218,7 @@ impl Settler {
 enum Refused {
     /// One item of it; [`u64::MAX`] in the key's last place means the lane's voucher.
     Item(Key, String),
-    /// All of it: the ledger can't be reached, and it is sent again later.
+    /// All of it: no coordinator answers, or none takes it now; it is sent again later.
     Unreachable(String),
 }
 

@@ -127,12 +127,21 @@ fn gossip(network: NetworkId) -> anyhow::Result<gossipsub::Behaviour> {
     let config = gossipsub::ConfigBuilder::default()
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
-        .max_transmit_size(MAX_ADVERT_BYTES + GOSSIP_FRAME_BYTES)
+        // What is read of a frame at once; a topic's own limit counts below it.
+        .max_transmit_size(2 * (MAX_TRANSACTION_BYTES + GOSSIP_FRAME_BYTES))
+        .max_transmit_size_for_topic(
+            MAX_ADVERT_BYTES + GOSSIP_FRAME_BYTES,
+            adverts_topic(network).hash(),
+        )
         .max_transmit_size_for_topic(
             MAX_TRANSACTION_BYTES + GOSSIP_FRAME_BYTES,
             transactions_topic(network).hash(),
         )
-        .message_id_fn(|message| gossipsub::MessageId::from(Sha256::digest(&message.data).to_vec()))
+        // The topic, too: what was seen on another one must not count as seen.
+        .message_id_fn(|message| {
+            let id = Sha256::new_with_prefix(message.topic.as_str());
+            gossipsub::MessageId::from(id.chain_update(&message.data).finalize().to_vec())
+        })
         .build()?;
     let anonymous = gossipsub::MessageAuthenticity::Anonymous;
     let mut gossip: gossipsub::Behaviour =

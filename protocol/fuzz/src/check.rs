@@ -350,7 +350,7 @@ pub fn query_request(bytes: &[u8]) -> bool {
         Request::Submit(bytes) => drop(transaction::decode(bytes, WORLD.network)),
         Request::Entrust(vouchers) => {
             assert!(vouchers.len() <= MAX_BATCH);
-            assert!(WORLD.state.redeemable(vouchers).len() <= vouchers.len());
+            assert!(WORLD.state.redeemable(WORLD.state.time, vouchers).len() <= vouchers.len());
         }
         _ => {}
     }

@@ -9,7 +9,7 @@ use super::{
     Action, Hold, Rejected, SignedTransaction, State,
     draft::{Changes, Draft, sum},
     settle, stake,
-    state::{Cargo, LaneState, Slug, hold_of},
+    state::{Cargo, Slug, hold_of},
     transaction::{Payee, check_batch},
 };
 use crate::{
@@ -51,14 +51,18 @@ impl State {
         self.attempt(transaction, id).map(|_| ())
     }
 
-    /// Of vouchers whose signatures are valid those that one `Redeem` could take, in their order.
+    /// Of vouchers whose signatures are valid those that one `Redeem` could take in a block of the time
+    /// `now`, in their order.
     #[must_use]
     pub fn redeemable<'a>(
         &self,
+        now: Timestamp,
         vouchers: impl IntoIterator<Item = &'a SignedVoucher>,
     ) -> Vec<&'a SignedVoucher> {
         let mut draft = Draft::new(self);
-        vouchers.into_iter().filter(|voucher| redeem(&mut draft, voucher).is_ok()).collect()
+        let lives = |voucher: &&SignedVoucher| voucher.value.expires >= now;
+        let vouchers = vouchers.into_iter().filter(lives);
+        vouchers.filter(|voucher| redeem(&mut draft, voucher).is_ok()).collect()
     }
 
     /// Executes a transaction whose signatures are valid and whose id is `id`. A refused one changes
@@ -225,19 +229,18 @@ fn redeem(draft: &mut Draft<'_>, signed: &SignedVoucher) -> Result<(), Rejected>
     }
     let left = hold.cap.saturating_sub(hold.redeemed);
     let lane = hold.lanes.entry(voucher.lane).or_default();
-    if voucher.nonce <= lane.nonce {
-        let reason = format!("{}, it is superseded: the lane is at {}", voucher.nonce, lane.nonce);
-        return Err(Rejected::field("nonce", reason));
-    }
-    let Some(added) = voucher.cumulative.checked_sub(lane.cumulative) else {
+    // By its amount alone: its payer, who may sign any nonce, must not make one worthless that the
+    // payee holds.
+    let added = voucher.cumulative.saturating_sub(lane.cumulative);
+    if added == Credits::ZERO {
         let reason = format!("{}, the lane is at {}", voucher.cumulative, lane.cumulative);
         return Err(Rejected::field("cumulative", reason));
-    };
+    }
     if added > left {
         let reason = format!("{added} credits more, {left} are left in the hold");
         return Err(Rejected::field("cumulative", reason));
     }
-    *lane = LaneState { nonce: voucher.nonce, cumulative: voucher.cumulative, ..*lane };
+    lane.cumulative = voucher.cumulative;
     hold.redeemed = sum(hold.redeemed, added)?;
     Ok(())
 }

@@ -67,26 +67,24 @@ pub(super) fn bond(
     Ok(())
 }
 
-/// Takes credits out of what is bonded. Who has a seat or stands for one keeps the bond for it; a
-/// remainder that is too little to count has to go, too.
+/// Takes credits out of what is bonded. Who stands for a seat keeps the bond for it; who has stood down
+/// may still have one for a while, in which what is unbonded stays in reach. A remainder that is too
+/// little to count has to go, too.
 pub(super) fn unbond(
     draft: &mut Draft<'_>,
     sender: AccountId,
     amount: Credits,
 ) -> Result<(), Rejected> {
     let (policy, now) = (&draft.policy().election, draft.state.time);
-    let seated = draft.validators().contains(sender);
     let stake = draft.stake_mut(sender);
     let available = stake.bonded;
     let left = available
         .checked_sub(amount)
         .filter(|_| amount > Credits::ZERO)
         .ok_or(Rejected::Funds { needed: amount, available })?;
-    if (seated || stake.node.is_some()) && left < policy.bond_min {
-        let reason = format!(
-            "{left} would be left, a seat needs {}: stand down first, and wait for the end of the epoch",
-            policy.bond_min
-        );
+    if stake.node.is_some() && left < policy.bond_min {
+        let reason =
+            format!("{left} would be left, a seat needs {}: stand down first", policy.bond_min);
         return Err(Rejected::field("amount", reason));
     }
     if left > Credits::ZERO && left < policy.stake_min {
@@ -116,7 +114,9 @@ pub(super) fn candidate(
     if node.is_some() && stake.slashed {
         return Err(Rejected::NotAllowed("an account that never signed two things".into()));
     }
-    if node.is_some() && stake.bonded < least && !seated {
+    // The first coordinators have no bond; who took its own back is not one of them.
+    let bondless = seated && stake.unbonding.is_empty();
+    if node.is_some() && stake.bonded < least && !bondless {
         let reason = format!("{} credits, a candidate needs {least}: bond more", stake.bonded);
         return Err(Rejected::field("bonded", reason));
     }

@@ -97,8 +97,7 @@ pub struct Hold {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneState {
-    /// Nonce and amount of the last voucher redeemed; zero before the first, so vouchers start at 1.
-    pub nonce: u64,
+    /// The amount of the last voucher redeemed.
     pub cumulative: Credits,
     /// The first receipt sequence that has not been settled.
     pub next_receipt: u64,

@@ -19,7 +19,7 @@ const PAYERS: u8 = 3;
 /// What each account has at first.
 pub(super) const BALANCE: Credits = Credits::from_whole(1_000);
 
-/// The last voucher that a payer signed, by lane.
+/// The voucher for the most that a payer signed, by lane.
 type Signed = BTreeMap<Lane, SignedVoucher>;
 
 pub(super) struct Users {
@@ -161,17 +161,26 @@ impl Users {
         let (nonce, before) =
             last.map_or((0, Credits::ZERO), |v| (v.value.nonce, v.value.cumulative));
         let more = Credits::from_micro(random.below(cap.micro() / 2 + 1));
+        // A later one for less, now and then: the payee's must not be worth less for it.
+        let (nonce, before) = match random.percent(15) {
+            true => (u64::MAX - 1, Credits::from_micro(random.below(before.micro() + 1))),
+            false => (nonce, before),
+        };
         let voucher = Voucher {
             hold,
             payee,
             lane,
-            nonce: nonce + 1,
+            nonce: nonce.saturating_add(1),
             cumulative: before.saturating_add(more),
             metering_digest: ContentId([0; 32]),
             expires: state.time.after_ms(3_600_000),
         };
         let signed = payer.seal(self.network, voucher)?;
-        lanes.insert(lane, signed.clone());
+        // The one for the most is what it owes.
+        let most = lanes.entry(lane).or_insert_with(|| signed.clone());
+        if most.value.cumulative < signed.value.cumulative {
+            *most = signed.clone();
+        }
         Ok(signed)
     }
 

@@ -24,11 +24,11 @@ use arc_malachitebft_core_types::{
 };
 use archipelag_protocol::{
     consensus::{self, Message, NewRound, RoundVote, Why},
-    id::{AccountId, BlockHash, HoldId, NetworkId, NodeId, Signature, TxId},
+    id::{AccountId, BlockHash, NetworkId, NodeId, Signature, TxId},
     ledger::{
         Block, Certificate, Evidence, Rejected, State, TransactionReceipt, block, vote::Step,
     },
-    payment::{Lane, SignedVoucher},
+    payment::SignedVoucher,
     query::CertifiedBlock,
     sign::SecretKey,
     time::Timestamp,
@@ -117,8 +117,8 @@ pub(super) struct Io {
     pub(super) signed: BTreeMap<Act, Signed>,
     /// Proofs that validators signed two things, by who did.
     pub(super) evidence: BTreeMap<AccountId, Evidence>,
-    /// The newest voucher of each lane that this one redeems for somebody.
-    pub(super) entrusted: BTreeMap<(HoldId, Lane), SignedVoucher>,
+    /// The vouchers that this one redeems for somebody, one of a lane, in the order in which they came.
+    pub(super) entrusted: Vec<SignedVoucher>,
     /// Whether the log of an earlier run is being fed again.
     pub(super) replaying: bool,
     /// Whether a height is in progress. While none is, the library must be fed nothing.

@@ -150,7 +150,7 @@ impl Consensus {
             may_have_proposed: false,
             signed: BTreeMap::new(),
             evidence: BTreeMap::new(),
-            entrusted: BTreeMap::new(),
+            entrusted: Vec::new(),
             replaying: false,
             running: false,
         };
@@ -411,6 +411,10 @@ impl Engine for Consensus {
                         self.io.outputs.push(Output::Refused { transaction: id, reason });
                     }
                 }
+            }
+            Input::Heard(submission) => {
+                // One that is refused here may be taken where it was submitted.
+                let _refused = self.io.admit(submission);
             }
             Input::Entrusted(vouchers) => self.io.entrust(vouchers),
             Input::Current => {

@@ -3,8 +3,8 @@
 //! its disk, watches before it votes: it may have voted already.
 //!
 //! Who votes at a height has seen the one before decided, and for that two thirds had seen the one
-//! before that. So when enough others have said where they are, and nobody shows a later block, this
-//! one's own forgotten votes are at most two heights ahead, and it votes from the third on. While the
+//! before that. So when enough others have said that they are not ahead of it, this one's own forgotten
+//! votes are at most two heights ahead, and it votes from the third on. While the
 //! others have no block at all the network begins, and it votes at once: who loses its disk before the
 //! second block of a network is not held back.
 

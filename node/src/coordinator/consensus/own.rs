@@ -18,8 +18,9 @@ use archipelag_protocol::{
 
 /// How long a transaction of its own is given before it is sent again.
 const AGAIN_MS: u64 = 5_000;
-/// Lanes whose vouchers it redeems for others.
+/// Lanes whose vouchers it redeems for others, and of one payer.
 const MAX_ENTRUSTED: usize = 1_024;
+const MAX_ENTRUSTED_BY_ONE: usize = 64;
 
 impl Io {
     /// Keeps what proves that a validator signed two things, one proof of each, until the ledger has
@@ -51,10 +52,18 @@ impl Io {
     /// Takes vouchers whose signatures were checked, as far as there is room.
     pub(super) fn entrust(&mut self, vouchers: Vec<SignedVoucher>) {
         for voucher in vouchers {
-            let lane = (voucher.value.hold, voucher.value.lane);
-            let newer = self.entrusted.get(&lane).map(|had| had.value.nonce < voucher.value.nonce);
-            if newer.unwrap_or(self.entrusted.len() < MAX_ENTRUSTED) {
-                self.entrusted.insert(lane, voucher);
+            let lane = |other: &SignedVoucher| (other.value.hold, other.value.lane);
+            let same = |other: &&mut SignedVoucher| lane(other) == lane(&voucher);
+            if let Some(had) = self.entrusted.iter_mut().find(same) {
+                if had.value.cumulative < voucher.value.cumulative {
+                    *had = voucher;
+                }
+                continue;
+            }
+            let of_payer = self.entrusted.iter().filter(|other| other.signer == voucher.signer);
+            let room = of_payer.count() < MAX_ENTRUSTED_BY_ONE;
+            if room && self.entrusted.len() < MAX_ENTRUSTED {
+                self.entrusted.push(voucher);
             }
         }
     }
@@ -78,7 +87,7 @@ impl Io {
         if let Some(node) = self.absent_as() {
             return Some(Action::Candidate { node: Some(node) });
         }
-        let vouchers = self.state.redeemable(self.entrusted.values().take(MAX_BATCH));
+        let vouchers = self.state.redeemable(self.now, self.entrusted.iter().take(MAX_BATCH));
         let vouchers: Vec<_> = vouchers.into_iter().cloned().collect();
         (!vouchers.is_empty()).then_some(Action::Redeem { vouchers })
     }
@@ -88,9 +97,8 @@ impl Io {
         let spent: Vec<_> =
             self.evidence.keys().filter(|offender| !self.can_lose(**offender)).copied().collect();
         self.evidence.retain(|offender, _| !spent.contains(offender));
-        let left = self.state.redeemable(self.entrusted.values());
-        let left = left.into_iter().map(|v| ((v.value.hold, v.value.lane), v.clone()));
-        self.entrusted = left.collect();
+        let left = self.state.redeemable(self.now, &self.entrusted);
+        self.entrusted = left.into_iter().cloned().collect();
     }
 }
 

@@ -6,7 +6,7 @@ use archipelag_protocol::{
     payment::{SignedVoucher, Voucher},
 };
 
-fn voucher(hold: HoldId, payer: u8, payee: u8, nonce: u64, micro: u64) -> SignedVoucher {
+pub(super) fn voucher(hold: HoldId, payer: u8, payee: u8, nonce: u64, micro: u64) -> SignedVoucher {
     let voucher = Voucher {
         hold,
         payee: user(payee).account(),

@@ -7,6 +7,8 @@ use crate::{
     ledger::{self, Ledger},
     mesh::{self, Mesh},
 };
+use archipelag_protocol::ledger::{Payee, state::hold_of};
+use entrusted::voucher;
 use libp2p::{Multiaddr, identity::Keypair};
 
 fn mesh(seed: u8, address: &str, bootstrap: Vec<Multiaddr>, tasks: &Tasks) -> Mesh {
@@ -29,6 +31,17 @@ async fn eventually(what: &str, holds: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{what}: not in time");
+}
+
+/// A hold of user 0 for user 1.
+async fn open_hold(coordinator: &Coordinator) -> HoldId {
+    let payees = vec![Payee { account: user(1).account(), cap: Credits::from_micro(1_000) }];
+    let dispute_ms = Policy::default().payment.dispute_window_ms;
+    let expires = mesh::now().after_ms(dispute_ms);
+    let opening = sign(&user(0), 1, Action::OpenHold { payees, expires, dispute_ms });
+    let opened = submitted(coordinator.answer(request(&opening)).await);
+    assert_eq!(opened.outcome, Ok(()));
+    hold_of(opened.transaction, 0)
 }
 
 #[test]
@@ -60,14 +73,32 @@ fn what_no_coordinator_takes_goes_to_all_of_them() {
         }
         assert_eq!(coordinator.state().height, 1);
 
-        // What is old, early or nobody's is dropped, and nobody is to blame.
+        // A long one travels as well as a short one.
+        let hold = open_hold(&coordinator).await;
+        let vouchers: Vec<_> = (1..=256).map(|n| voucher(hold, 0, 1, n, n)).collect();
+        let redeem = sign(&super::user(1), 0, Action::Redeem { vouchers });
+        assert!(transaction::to_bytes(&redeem).unwrap().len() > 64 << 10);
+        let sent = ledger.submit(&redeem).await;
+        assert!(matches!(sent, Err(ledger::Error::Unreachable(_))), "{sent:?}");
+        let redeemed = || coordinator.state().holds[&hold].redeemed;
+        eventually("a long one", || redeemed() == Credits::from_micro(256)).await;
+        // So do many.
+        for nonce in 0..40 {
+            user.spread(transaction::to_bytes(&transfer(10, nonce, 2, 1)).unwrap());
+            let sent = || coordinator.state().accounts[&super::user(10).account()].nonce;
+            eventually("one of many", || sent() == nonce + 1).await;
+        }
+        let height = coordinator.state().height;
+
+        // What is old, early, nobody's or not affordable is dropped, and nobody is to blame.
         let stranger =
             sign(&SecretKey::from_seed([99; 32]), 0, Action::CloseHold { hold: HoldId([0; 32]) });
-        for honest in [transfer(0, 0, 1, 11), transfer(0, 5, 1, 10), stranger] {
+        let dear = transfer(0, 2, 1, u64::MAX);
+        for honest in [transfer(0, 0, 1, 11), transfer(0, 9, 1, 10), stranger, dear] {
             user.spread(transaction::to_bytes(&honest).unwrap());
         }
         // What nobody signed is no accident.
-        let mut forged = transfer(1, 0, 2, 10);
+        let mut forged = transfer(3, 0, 2, 10);
         for amount in 0..10 {
             forged.value.action = Action::Transfer {
                 to: super::user(2).account(),
@@ -77,7 +108,7 @@ fn what_no_coordinator_takes_goes_to_all_of_them() {
         }
         eventually("the liar is blocked", || keeper.metrics().peers_blocked.get() == 1).await;
         eventually("it is gone", || keeper.peers().len() == 1).await;
-        assert_eq!((keeper.peers()[0].node, coordinator.state().height), (user.node(), 1));
+        assert_eq!((keeper.peers()[0].node, coordinator.state().height), (user.node(), height));
     });
     node.stop();
 }

@@ -55,6 +55,22 @@ fn only_the_payer_tops_up_and_only_while_it_lives() {
 }
 
 #[test]
+fn a_payer_can_not_make_worthless_what_it_has_signed() {
+    let mut world = World::new();
+    let hold = world.hold(whole(10));
+    let earned = world.voucher(hold, 0, 5, whole(4));
+    // Higher nonces for less, redeemed by the payer itself.
+    for (nonce, amount) in [(6, whole(1)), (u64::MAX, whole(2))] {
+        let voucher = world.voucher(hold, 0, nonce, amount);
+        world.send(CONSUMER, world.redeem([voucher])).unwrap();
+    }
+    let nothing = world.voucher(hold, 0, u64::MAX, Credits::ZERO);
+    contains(&world.refused(CONSUMER, world.redeem([nothing])), "`cumulative`");
+    world.send(ISLAND, world.redeem([earned])).unwrap();
+    assert_eq!(world.state.holds[&hold].redeemed, whole(4));
+}
+
+#[test]
 fn a_voucher_supersedes_the_one_before_it_in_its_lane() {
     let mut world = World::new();
     let hold = world.hold(whole(10));
@@ -66,10 +82,9 @@ fn a_voucher_supersedes_the_one_before_it_in_its_lane() {
     assert_eq!(world.balance(ISLAND), Credits::ZERO, "redeemed is not yet paid out");
 
     let cases = [
-        (voucher(&world, 0, 5, 4), "superseded: the lane is at 5"),
-        (voucher(&world, 0, 4, 4), "superseded"),
-        (voucher(&world, 2, 0, 1), "superseded: the lane is at 0"),
+        (voucher(&world, 0, 6, 3), "`cumulative`: 3, the lane is at 3"),
         (voucher(&world, 0, 6, 2), "`cumulative`: 2, the lane is at 3"),
+        (voucher(&world, 2, 7, 0), "`cumulative`: 0, the lane is at 0"),
         (voucher(&world, 0, 6, 7), "4 credits more, 2 are left"),
         (voucher(&world, 2, 1, 4), "4 credits more, 2 are left"),
         (voucher(&world, 16, 1, 1), "`lane`: 16, must be below 16"),
@@ -86,8 +101,8 @@ fn a_voucher_supersedes_the_one_before_it_in_its_lane() {
     let forged = key(STRANGER).seal(world.state.network, voucher(&world, 0, 6, 4)).unwrap();
     let text = world.refused(ISLAND, Action::Redeem { vouchers: vec![forged] });
     contains(&text, "item 0: field `signer`");
-    // The same amount again under a new nonce is allowed, and so is all that is left.
-    let rest = [voucher(&world, 0, 6, 3), voucher(&world, 0, 7, 6)];
+    // All that is left is allowed.
+    let rest = [voucher(&world, 0, 7, 6)];
     world.send(STRANGER, world.redeem(rest)).unwrap();
     assert_eq!(world.state.holds[&hold].redeemed, whole(10));
 }
