@@ -1,7 +1,7 @@
 //! Named databases: where a node keeps what must survive it (`DESIGN.md`, "State on disk").
 //!
-//! Each concern opens its own by name. Production hands in a [`FileDisk`], tests and the simulator a
-//! [`MemoryDisk`]. A disk knows nothing of what is stored on it.
+//! Each concern opens its own by name. Production hands in a [`FileDisk`], tests and the simulator
+//! a [`MemoryDisk`]. A disk knows nothing of what is stored on it.
 
 pub mod flaky;
 mod handle;

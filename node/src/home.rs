@@ -221,8 +221,9 @@ impl Home {
         }
     }
 
-    /// Where a Consumer without a node keeps its holds, claimed: processes that run at the same time
-    /// have one each, and later ones find their holds there. `None` when [`MAX_LIGHT`] are running.
+    /// Where a Consumer without a node keeps its holds, claimed: processes that run at the same
+    /// time have one each, and later ones find their holds there. `None` when [`MAX_LIGHT`] are
+    /// running.
     ///
     /// # Errors
     /// When it can't be created.

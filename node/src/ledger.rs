@@ -150,9 +150,9 @@ impl Ledger {
         self.local.as_ref().filter(|local| local.decides() || self.mesh.is_none())
     }
 
-    /// Learns of changes of the validators: from the own coordinator, those who have a seat and some
-    /// who are connected, until it is `enough`. Changes prove themselves; that there are none is a
-    /// word, so all of them are asked.
+    /// Learns of changes of the validators: from the own coordinator, those who have a seat and
+    /// some who are connected, until it is `enough`. Changes prove themselves; that there are none
+    /// is a word, so all of them are asked.
     pub async fn follow_validators(&self, enough: impl Fn(&Trust) -> bool) {
         let Some(mesh) = &self.mesh else { return };
         if let Some(local) = &self.local {
@@ -180,8 +180,8 @@ impl Ledger {
         }
     }
 
-    /// Learns who decided the block of `header`, when they may have taken over since the last change
-    /// that is known here. That nobody answers shows when the header is checked.
+    /// Learns who decided the block of `header`, when they may have taken over since the last
+    /// change that is known here. That nobody answers shows when the header is checked.
     pub async fn know(&self, header: &Header) {
         let known = self.mesh.as_ref().is_none_or(|mesh| mesh.trust().knows(header));
         if !known {
@@ -223,8 +223,8 @@ impl Ledger {
         }
     }
 
-    /// Submits and waits for inclusion or refusal. The outcome is in the receipt. What the coordinator
-    /// that is asked first does not take goes to all others by gossip, too.
+    /// Submits and waits for inclusion or refusal. The outcome is in the receipt. What the
+    /// coordinator that is asked first does not take goes to all others by gossip, too.
     ///
     /// # Errors
     /// When no coordinator answers; the transaction may still be included.
@@ -242,8 +242,8 @@ impl Ledger {
         }
     }
 
-    /// What the state has under `key`: by the own coordinator, or proven by another. `of` reads it from
-    /// a state at hand.
+    /// What the state has under `key`: by the own coordinator, or proven by another. `of` reads it
+    /// from a state at hand.
     ///
     /// # Errors
     /// When no coordinator answers with a proof that counts.
@@ -286,8 +286,8 @@ impl Ledger {
         self.verified(keys, |values| values.into_iter().map(balance).collect()).await
     }
 
-    /// What the state of one block has under `keys`, and that block's height, by the first coordinator
-    /// whose proofs count; `None` before the first block.
+    /// What the state of one block has under `keys`, and that block's height, by the first
+    /// coordinator whose proofs count; `None` before the first block.
     async fn verified<T: DeserializeOwned + Serialize, U>(
         &self,
         keys: Vec<Key>,
@@ -473,7 +473,8 @@ fn transaction_of(request: &Request) -> Option<serde_bytes::ByteBuf> {
     }
 }
 
-/// Whether a submitted transaction is in a block, or refused for good, by the word of who was asked.
+/// Whether a submitted transaction is in a block, or refused for good, by the word of who was
+/// asked.
 fn took(answer: &Result<Response, mesh::Error>) -> bool {
     let Ok(Response::Submitted(receipt)) = answer else { return false };
     !matches!(receipt.outcome, Err(Rejected::Busy | Rejected::Undecided))

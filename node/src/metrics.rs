@@ -6,8 +6,8 @@
 use prometheus_client::{encoding::text, registry::Registry};
 use std::sync::Arc;
 
-/// Declares a component's metrics: a public struct of counters and gauges whose doc comments are the
-/// help in the Prometheus text.
+/// Declares a component's metrics: a public struct of counters and gauges whose doc comments are
+/// the help in the Prometheus text.
 macro_rules! component {
     (
         $(#[$about:meta])*

@@ -1,7 +1,7 @@
 //! One node, put together from its parts.
 //!
-//! The binary starts it on sockets and files, tests and the simulator in memory; it is the same code.
-//! HTTP comes on top, in `serve.rs`.
+//! The binary starts it on sockets and files, tests and the simulator in memory; it is the same
+//! code. HTTP comes on top, in `serve.rs`.
 
 use crate::{
     catalog::{self, ArtifactStore, Catalog},
@@ -75,8 +75,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node; its Island runs Cargos with `runtimes`. When this returns it answers queries and takes jobs; peers may still be
-    /// connecting.
+    /// Starts a node; its Island runs Cargos with `runtimes`. When this returns it answers queries
+    /// and takes jobs; peers may still be connecting.
     ///
     /// # Errors
     /// When a store can't be opened, an address can't be listened on, or the identity does not fit
@@ -267,8 +267,8 @@ async fn answer_loop(mut queries: mpsc::Receiver<IncomingQuery>, ledger: Ledger,
     }
 }
 
-/// Answers for the ledger, or asks who can; what was asked on already is asked no further, so that no
-/// question goes in circles.
+/// Answers for the ledger, or asks who can; what was asked on already is asked no further, so that
+/// no question goes in circles.
 async fn forward(ledger: &Ledger, request: Request) -> Response {
     ledger.wait().await;
     let request = match request {

@@ -1,8 +1,8 @@
 //! Answers HTTP connections with the gateway, until the node stops.
 //!
-//! Connections are bounded in number, each client's too, and none waits for its client for long: for
-//! a request, or to read what is sent to it. So slow or many clients cost a bounded amount and keep
-//! out nobody but themselves. Handlers bound everything else.
+//! Connections are bounded in number, each client's too, and none waits for its client for long:
+//! for a request, or to read what is sent to it. So slow or many clients cost a bounded amount and
+//! keep out nobody but themselves. Handlers bound everything else.
 
 mod io;
 mod places;
@@ -67,9 +67,9 @@ const LIMITS: Limits = Limits {
     grace: Duration::from_secs(2),
 };
 const BUFFER_BYTES: usize = 64 << 10;
-/// What the system keeps of an answer that is not read yet. Linux says that there is room again when
-/// a third of it is free, and would make it megabytes: who reads them slowly and steadily would look
-/// for longer than `unread` as if it did not read.
+/// What the system keeps of an answer that is not read yet. Linux says that there is room again
+/// when a third of it is free, and would make it megabytes: who reads them slowly and steadily
+/// would look for longer than `unread` as if it did not read.
 const SEND_BUFFER_BYTES: u32 = 128 << 10;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;

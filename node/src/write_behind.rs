@@ -57,8 +57,8 @@ impl<W: Send + Sync + 'static> WriteBehind<W> {
         Self { queue }
     }
 
-    /// Hands over a change; waits only when the queue is full. A change that comes after the stop is
-    /// dropped.
+    /// Hands over a change; waits only when the queue is full. A change that comes after the stop
+    /// is dropped.
     pub(crate) async fn write(&self, change: W) {
         if self.queue.send(Item::Change(change)).await.is_err() {
             tracing::debug!("write_behind.write: stopped");

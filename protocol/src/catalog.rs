@@ -31,8 +31,8 @@ pub enum State {
     Retired,
 }
 
-/// What coordinators agree on about a Cargo version, apart from its running counters. The state has it
-/// under [`Key::Cargo`].
+/// What coordinators agree on about a Cargo version, apart from its running counters. The state has
+/// it under [`Key::Cargo`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub cargo: CargoId,
@@ -120,8 +120,8 @@ impl Entry {
         Ok(proven.map_err(|e| light::Error::Entry(e.into()))?)
     }
 
-    /// Whether this entry takes the other's place where both claim it. Of one Cargo the later record
-    /// counts, then the later proof; of a slug's versions the highest that is published.
+    /// Whether this entry takes the other's place where both claim it. Of one Cargo the later
+    /// record counts, then the later proof; of a slug's versions the highest that is published.
     #[must_use]
     pub fn supersedes(&self, other: &Self) -> bool {
         if self.record.cargo == other.record.cargo {

@@ -1,8 +1,9 @@
 //! What coordinators say to each other while they agree on a block, on `/archipelag/consensus/1`.
 //!
-//! What is signed is [`crate::ledger::vote`]'s; here is how it travels. Nothing counts because of who
-//! sent it: votes and proposals are signed, blocks go by their hash, certificates prove themselves.
-//! Decoding bounds lengths; who receives a message checks it against the height that it is at.
+//! What is signed is [`crate::ledger::vote`]'s; here is how it travels. Nothing counts because of
+//! who sent it: votes and proposals are signed, blocks go by their hash, certificates prove
+//! themselves. Decoding bounds lengths; who receives a message checks it against the height that it
+//! is at.
 
 use crate::{
     codec,
@@ -96,7 +97,8 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, codec::Error> {
     Ok(bytes)
 }
 
-/// Decodes a message. It has one encoding, so one that was received can be sent. Its lists are within their limits; nothing in it was verified.
+/// Decodes a message. It has one encoding, so one that was received can be sent. Its lists are
+/// within their limits; nothing in it was verified.
 ///
 /// # Errors
 /// When it is too long or malformed, or a list in it is.

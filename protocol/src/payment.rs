@@ -1,8 +1,8 @@
 //! Vouchers and receipts: how a job is paid for without a block (`DESIGN.md`, "Ledger").
 //!
-//! A hold reserves a payer's credits on the ledger. A voucher, signed by the payer, says how much of
-//! the hold a payee may take in all; each supersedes the one before it in its lane. A receipt, signed
-//! by both, says what one job was and cost, so that the ledger can split the money.
+//! A hold reserves a payer's credits on the ledger. A voucher, signed by the payer, says how much
+//! of the hold a payee may take in all; each supersedes the one before it in its lane. A receipt,
+//! signed by both, says what one job was and cost, so that the ledger can split the money.
 
 use crate::{
     amount::Credits,
@@ -22,7 +22,8 @@ pub struct Voucher {
     pub hold: HoldId,
     pub payee: AccountId,
     pub lane: Lane,
-    /// Rises by at least one with every voucher of the lane, so that payer and payee agree on the last.
+    /// Rises by at least one with every voucher of the lane, so that payer and payee agree on the
+    /// last.
     pub nonce: u64,
     /// Never less than in the voucher before. The ledger takes one for more than the last that was
     /// redeemed, whatever its nonce.

@@ -382,8 +382,8 @@ pub struct ElectionPolicy {
     pub bond_min: Credits,
     /// What must be at stake for an account's approval to count.
     pub stake_min: Credits,
-    /// How long unbonded credits can still be lost: how late a proof that somebody signed two things
-    /// may come.
+    /// How long unbonded credits can still be lost: how late a proof that somebody signed two
+    /// things may come.
     pub unbonding_ms: u64,
     /// What a milli-point of karma adds to the weight of a stake. It at most doubles it.
     pub karma_weight: Credits,
@@ -391,11 +391,11 @@ pub struct ElectionPolicy {
     pub karma_max_milli: i64,
     /// What who signed two things loses of its stake.
     pub slash_percent: u8,
-    /// What of all credits outside the treasury must be bonded by those who approve of somebody for an
-    /// election to fill seats.
+    /// What of all credits outside the treasury must be bonded by those who approve of somebody for
+    /// an election to fill seats.
     pub turnout_percent: u8,
-    /// How long a validator that missed its turn must not have been seen to lose its seat, at the end
-    /// of the epoch.
+    /// How long a validator that missed its turn must not have been seen to lose its seat, at the
+    /// end of the epoch.
     pub absence_ms: u64,
 }
 

@@ -41,14 +41,15 @@ pub enum Request {
     },
     /// The adverts that the node holds, as signed bytes.
     Adverts,
-    /// What the sender was asked and asks on: to be answered by who has a seat, and not asked further.
+    /// What the sender was asked and asks on: to be answered by who has a seat, and not asked
+    /// further.
     Forwarded(Box<Request>),
     /// The first changes of the validators after a height, in order.
     Handovers {
         after: u64,
     },
-    /// A part of the state after some block, as canonical bytes, for who joins: of that of `height`, or
-    /// of the newest that is kept when that is zero.
+    /// A part of the state after some block, as canonical bytes, for who joins: of that of
+    /// `height`, or of the newest that is kept when that is zero.
     Snapshot {
         height: u64,
         offset: u64,
@@ -58,8 +59,8 @@ pub enum Request {
         after: Option<AccountId>,
         limit: u16,
     },
-    /// Vouchers for a coordinator to redeem for their payees, with others' in one transaction: for a
-    /// payee that can't send one, or is about to leave. At most [`MAX_BATCH`].
+    /// Vouchers for a coordinator to redeem for their payees, with others' in one transaction: for
+    /// a payee that can't send one, or is about to leave. At most [`MAX_BATCH`].
     Entrust(Vec<SignedVoucher>),
 }
 

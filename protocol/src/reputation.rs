@@ -44,8 +44,8 @@ impl Share {
 /// What the ledger remembers of how a Cargo's jobs went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reputation {
-    /// Jobs that succeeded. The first is preceded by some good ones of which nobody knows, so that it
-    /// does not decide alone.
+    /// Jobs that succeeded. The first is preceded by some good ones of which nobody knows, so that
+    /// it does not decide alone.
     pub success: Share,
     /// Hours with jobs in which so many of them succeeded as have to.
     pub reliability: Share,
@@ -54,8 +54,8 @@ pub struct Reputation {
     /// Jobs of the hour that has not been swept, and how many of them succeeded.
     pub hour_jobs: u32,
     pub hour_successes: u32,
-    /// The score fell to where its publisher is warned, or below to where a trust level is lost; once
-    /// until it rises again.
+    /// The score fell to where its publisher is warned, or below to where a trust level is lost;
+    /// once until it rises again.
     pub warned: bool,
     pub demoted: bool,
 }

@@ -1,8 +1,8 @@
 //! What text that people read by may be made of: names of Cargos, Islands, regions, keys.
 
 /// Whether `c` shows nothing by itself: control characters, and what Unicode calls
-/// `Default_Ignorable_Code_Point` or `Bidi_Control`. Such characters make two names look the same, or
-/// turn the text around them.
+/// `Default_Ignorable_Code_Point` or `Bidi_Control`. Such characters make two names look the same,
+/// or turn the text around them.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     c.is_control()

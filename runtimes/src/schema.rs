@@ -1,10 +1,10 @@
 //! JSON Schemas of Cargos: does an input fit, does a result?
 //!
-//! Nodes call this when a manifest arrives, before a job is held and paid for, and on Islands again.
-//! Both schema and value come from strangers, so: nothing is ever fetched; patterns run in linear
-//! time; a schema can neither refer to itself nor grow without bound through `$ref`, as both make
-//! the time that a check takes exponential. `format` is an annotation, as the standard has it by
-//! default.
+//! Nodes call this when a manifest arrives, before a job is held and paid for, and on Islands
+//! again. Both schema and value come from strangers, so: nothing is ever fetched; patterns run in
+//! linear time; a schema can neither refer to itself nor grow without bound through `$ref`, as both
+//! make the time that a check takes exponential. `format` is an annotation, as the standard has it
+//! by default.
 //!
 //! Checking a large value takes time in proportion to its size and the schema's: callers put it on
 //! the worker pool ([`crate::workers`]).

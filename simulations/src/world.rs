@@ -221,8 +221,8 @@ impl World {
         Ok(())
     }
 
-    /// Ends a node as abruptly as one process can: every task is dropped where it stands, nothing is
-    /// settled or flushed.
+    /// Ends a node as abruptly as one process can: every task is dropped where it stands, nothing
+    /// is settled or flushed.
     ///
     /// # Errors
     /// When it does not run.

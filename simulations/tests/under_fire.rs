@@ -1,4 +1,5 @@
-//! Coordinators under each kind of trouble, by a few seeds. `archipelag-sim coordinators` runs more.
+//! Coordinators under each kind of trouble, by a few seeds. `archipelag-sim coordinators` runs
+//! more.
 
 use archipelag_simulations::coordinators::{Tally, Trouble, run};
 
@@ -37,7 +38,7 @@ fn crashes_lose_nothing_that_was_acknowledged() {
 #[test]
 fn who_loses_its_disk_says_nothing_twice() {
     let tally = survive(Trouble::LostDisks);
-    assert!(tally.disks_lost > SEEDS / 2, "{tally:?}");
+    assert!(tally.disks_lost * 4 > SEEDS, "{tally:?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Machines of a network that comes apart: one network namespace for each, joined by a switch with two
-//! halves (Linux, as root, with iproute2).
+//! Machines of a network that comes apart: one network namespace for each, joined by a switch with
+//! two halves (Linux, as root, with iproute2).
 
 use anyhow::{Context as _, ensure};
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! What the HTTP surface refuses before a handler sees it: every answer has the envelope of `API.md`,
-//! and a key that counts no more ends what was opened with it.
+//! What the HTTP surface refuses before a handler sees it: every answer has the envelope of
+//! `API.md`, and a key that counts no more ends what was opened with it.
 
 use anyhow::{Context as _, ensure};
 use archipelag_tests::{DEADLINE, Node};

@@ -1,4 +1,5 @@
-//! The node with the ledger is killed at any moment: what was acknowledged is there when it is back.
+//! The node with the ledger is killed at any moment: what was acknowledged is there when it is
+//! back.
 
 use anyhow::{Context as _, ensure};
 use archipelag_tests::{Node, cli, eventually, text};

@@ -4,7 +4,8 @@ use anyhow::{Context as _, ensure};
 use archipelag_tests::{Node, program, text};
 use std::{path::Path, process::Command};
 
-/// The lines of the README's shell blocks that begin with `archipelag ` and have nothing to fill in.
+/// The lines of the README's shell blocks that begin with `archipelag ` and have nothing to fill
+/// in.
 fn commands(readme: &str) -> Vec<String> {
     let readme = readme.replace("\\\n", " ");
     let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());

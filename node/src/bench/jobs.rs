@@ -1,5 +1,5 @@
-//! `bench jobs`: a job through the mesh on loopback, its hold open and its module warm, 1 KiB in and
-//! 1 KiB out, beside a bare libp2p echo and bare wasmtime.
+//! `bench jobs`: a job through the mesh on loopback, its hold open and its module warm, 1 KiB in
+//! and 1 KiB out, beside a bare libp2p echo and bare wasmtime.
 
 use super::{Report, at_once, echo, in_sequence, nodes::Pair, steps, wasm};
 use crate::consumer::{Request, Update};

@@ -26,7 +26,8 @@ pub(crate) enum Coordinator {
     /// Who has a seat, who stands for one, and when the next election is
     #[command(after_help = "Example:\n  archipelag coordinator set")]
     Set,
-    /// Stand for a seat with this home's node, or say that it is back (sent by the operator's account)
+    /// Stand for a seat with this home's node, or say that it is back (sent by the operator's
+    /// account)
     #[command(
         after_help = "Example:\n  archipelag coordinator candidate --bond 1000\n\nThe node must keep the ledger: [coordinator] standby = true in config.toml"
     )]

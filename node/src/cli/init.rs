@@ -40,7 +40,8 @@ pub(crate) struct Overrides {
     /// Let --http be an address that other machines reach
     #[arg(long, requires = "http")]
     allow_remote: bool,
-    /// Where the mesh listens; may be repeated [default: port 8422 on loopback, TCP and QUIC; with --join free ports]
+    /// Where the mesh listens; may be repeated [default: port 8422 on loopback, TCP and QUIC; with
+    /// --join free ports]
     #[arg(long, value_name = "MULTIADDR")]
     listen: Vec<Multiaddr>,
     /// A node of the mesh to join, its address ending in /p2p/<peer id>; may be repeated

@@ -1,5 +1,5 @@
-//! `archipelag ledger proof` and `ledger verify --proof`: what the ledger has of something, in a form
-//! that needs no trust in the node that gave it.
+//! `archipelag ledger proof` and `ledger verify --proof`: what the ledger has of something, in a
+//! form that needs no trust in the node that gave it.
 
 use super::{
     Global,

@@ -176,8 +176,8 @@ fn cancelled() -> End {
     End::Failed(Verdict::Cancelled, Failure::new(Step::Cancelled, "by the Consumer"))
 }
 
-/// Reserves the job's price. What waits for the ledger goes on when this is given up, so that a hold
-/// that is being opened is not forgotten.
+/// Reserves the job's price. What waits for the ledger goes on when this is given up, so that a
+/// hold that is being opened is not forgotten.
 async fn reserve(job: &Job, advert: &SignedAdvert) -> Result<Reservation, holds::Error> {
     let (price_max, time_ms) = (job.prepared.price_max, job.prepared.time_ms);
     let until = now().after_ms(time_ms.saturating_add(REDEEM_MS));
@@ -458,8 +458,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Stream<'a, R, W> {
         }
     }
 
-    /// Tells the Consumer that the job is over, before the paperwork. Gives back what it had no room
-    /// for yet.
+    /// Tells the Consumer that the job is over, before the paperwork. Gives back what it had no
+    /// room for yet.
     fn end(&mut self, mut ended: Ended) -> Vec<Update> {
         let mut updates = Vec::with_capacity(3);
         if let Some((event, joined)) = self.output.take_last()

@@ -1,5 +1,5 @@
-//! Whether what an Island claims fits what this Consumer has seen: prices along the way, receipts at
-//! the end.
+//! Whether what an Island claims fits what this Consumer has seen: prices along the way, receipts
+//! at the end.
 
 use super::delivery::Output;
 use archipelag_protocol::{
@@ -19,8 +19,8 @@ use std::time::Duration;
 /// of time.
 const SLACK_MS: u64 = 1_500;
 
-/// How many times as fast as the clock instructions can be metered: the meter's rate is half of what
-/// fast cores do.
+/// How many times as fast as the clock instructions can be metered: the meter's rate is half of
+/// what fast cores do.
 const METERED_SPEED_MAX: u64 = 4;
 
 /// What the Consumer knows of the job that a receipt is for.

@@ -139,8 +139,8 @@ impl OpenHold {
 /// One payer's hold with one Island.
 type Slot = Mutex<Option<Arc<OpenHold>>>;
 
-/// Held while a payer opens a hold or tops one up, so that each looks at what the one before it left
-/// of the balance.
+/// Held while a payer opens a hold or tops one up, so that each looks at what the one before it
+/// left of the balance.
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
 #[derive(Debug)]
@@ -195,8 +195,8 @@ impl Holds {
         hold.map_or(Credits::ZERO, |hold| hold.room_now())
     }
 
-    /// How much to reserve for an Island at once, of a `balance`: what the policy says, and never so
-    /// much that nothing is left for the Island that takes over when this one is lost.
+    /// How much to reserve for an Island at once, of a `balance`: what the policy says, and never
+    /// so much that nothing is left for the Island that takes over when this one is lost.
     fn portion(&self, balance: Credits) -> Credits {
         self.policy.hold_default.min(balance.fraction(1, 4))
     }
@@ -221,9 +221,9 @@ impl Holds {
     }
 
     /// Reserves `price_max` for a job on `island` that may last until `until`. Costs nothing but
-    /// memory when a hold with room is open; else opens one or tops it up, which waits for a block. A
-    /// block that is waited for opens holds for some `spares`, too, so that a first job on one of them
-    /// does not wait.
+    /// memory when a hold with room is open; else opens one or tops it up, which waits for a block.
+    /// A block that is waited for opens holds for some `spares`, too, so that a first job on one of
+    /// them does not wait.
     ///
     /// # Errors
     /// When credits or the ledger are missing.
@@ -317,8 +317,8 @@ impl Holds {
         self.store.write(Change::NoHold(pair, hold)).await;
     }
 
-    /// Gives up the holds of `payer` that have expired: with Islands that get no job any more nothing
-    /// else would.
+    /// Gives up the holds of `payer` that have expired: with Islands that get no job any more
+    /// nothing else would.
     async fn give_up_expired(&self, payer: AccountId, now: Timestamp) {
         let slots: Vec<(Pair, Arc<Slot>)> = {
             let slots = lock(&self.slots);
@@ -441,9 +441,9 @@ impl Holds {
         first.ok_or_else(|| Error::Ledger("a hold for nobody".into()))
     }
 
-    /// Shares for Islands that this payer has no hold with: a job's price each. With those that were
-    /// opened so before and have not been used they are no more than a quarter of what is `left` of
-    /// the balance.
+    /// Shares for Islands that this payer has no hold with: a job's price each. With those that
+    /// were opened so before and have not been used they are no more than a quarter of what is
+    /// `left` of the balance.
     fn spares(
         &self,
         (payer, island): Pair,
@@ -481,8 +481,8 @@ impl Holds {
         lock(&self.closing).values().any(|c| c.payer == payer && c.due <= now)
     }
 
-    /// Tells the ledger to close what is due or has expired: first to start the dispute window, then to give back
-    /// what is left.
+    /// Tells the ledger to close what is due or has expired: first to start the dispute window,
+    /// then to give back what is left.
     pub(super) async fn close_due(&self, bank: &Arc<dyn Bank>) {
         let (payer, now) = (bank.key().account(), now());
         self.give_up_expired(payer, now).await;

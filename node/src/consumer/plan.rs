@@ -185,7 +185,8 @@ impl Standings {
     }
 }
 
-/// The Islands known now, as matching wants them. `tried` have had the job, or have just refused it.
+/// The Islands known now, as matching wants them. `tried` have had the job, or have just refused
+/// it.
 pub(super) fn candidates<'a>(
     core: &Core,
     islands: &'a [SeenIsland],
@@ -202,8 +203,8 @@ pub(super) fn candidates<'a>(
         .collect()
 }
 
-/// The best Islands `within` what the job's payer can reach, at most as many as it may try. When all
-/// of them are full, or were when they last said so, the best of these: adverts lag behind.
+/// The best Islands `within` what the job's payer can reach, at most as many as it may try. When
+/// all of them are full, or were when they last said so, the best of these: adverts lag behind.
 ///
 /// # Errors
 /// [`Refused::NoIsland`] with the reason for each.

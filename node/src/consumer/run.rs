@@ -45,7 +45,8 @@ impl Tried {
         self.failed.union(&self.full).copied().collect()
     }
 
-    /// Waits a moment for room. False when no Island lacks only that, or has lacked it for too long.
+    /// Waits a moment for room. False when no Island lacks only that, or has lacked it for too
+    /// long.
     async fn wait(&mut self, job: &Job) -> bool {
         if self.full.is_empty() {
             return false;
@@ -138,8 +139,8 @@ pub(super) async fn run(mut job: Job, first: Option<Arc<SignedAdvert>>) {
 
 /// The best Island that is not to be left out: adverts have changed since the job came.
 ///
-/// Of those whose adverts say that they are full one is asked with which nothing is reserved yet, and
-/// all the others: each new one would lock credits away only to say no.
+/// Of those whose adverts say that they are full one is asked with which nothing is reserved yet,
+/// and all the others: each new one would lock credits away only to say no.
 fn best(job: &Job, tried: &Tried) -> Option<Arc<SignedAdvert>> {
     let (all, payer) = (tried.all(), job.bank.key().account());
     let room = |island| job.core.holds.expected_room(payer, island);

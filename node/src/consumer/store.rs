@@ -1,8 +1,8 @@
 //! What a Consumer keeps on disk: its open holds, holds that are being closed, receipts.
 //!
 //! Vouchers are not waited for on the disk. After a restart each hold is used in its next lane, so
-//! that a voucher that was signed and not written can't be contradicted; a hold whose lanes are used
-//! up is closed.
+//! that a voucher that was signed and not written can't be contradicted; a hold whose lanes are
+//! used up is closed.
 
 use super::holds::OpenHold;
 use crate::{

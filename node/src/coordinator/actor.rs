@@ -1,10 +1,11 @@
 //! The driver: one task that owns engine and store, and feeds one with what happens and the other
 //! with what is decided.
 //!
-//! Started by [`super::Coordinator`]. Commands gather in a bounded queue; the task hands all that are
-//! there to one step, which runs on the worker pool since it executes transactions and waits for the
-//! disk. A disk that fails holds everything up: what the engine decided waits and is tried again, and
-//! nothing is acknowledged meanwhile. Any other failure of store or engine ends the task.
+//! Started by [`super::Coordinator`]. Commands gather in a bounded queue; the task hands all that
+//! are there to one step, which runs on the worker pool since it executes transactions and waits
+//! for the disk. A disk that fails holds everything up: what the engine decided waits and is tried
+//! again, and nothing is acknowledged meanwhile. Any other failure of store or engine ends the
+//! task.
 
 use super::{
     config::Outgoing,
@@ -151,8 +152,8 @@ impl Core {
     fn work(&mut self, now: Timestamp) -> Result<(), Fatal> {
         self.perform()?;
         loop {
-            // A command leaves the queue when the disk has said what it knows of it; what peers said
-            // before is durable then.
+            // A command leaves the queue when the disk has said what it knows of it; what peers
+            // said before is durable then.
             let known = match self.commands.front() {
                 Some(Command::Submit { submission, .. }) => {
                     let (id, signer) = (submission.id, submission.transaction.signer);
@@ -194,7 +195,8 @@ impl Core {
         Ok(())
     }
 
-    /// The receipt of a transaction that is in a block: in none, while its signer's nonce is not used up.
+    /// The receipt of a transaction that is in a block: in none, while its signer's nonce is not
+    /// used up.
     fn receipt_of(
         &self,
         id: TxId,
@@ -229,8 +231,8 @@ impl Core {
         }
     }
 
-    /// Does what the engine wants done, in the order that [`Staged`] says. What the disk does not take
-    /// is tried again the next time.
+    /// Does what the engine wants done, in the order that [`Staged`] says. What the disk does not
+    /// take is tried again the next time.
     fn perform(&mut self) -> Result<(), Fatal> {
         if let Some(staged) = self.staged.take() {
             self.finish(staged)?;
@@ -399,7 +401,8 @@ impl Driver {
         self.core.step(now, commands)
     }
 
-    /// When there is something to do again, if nothing comes; a moment that has passed means at once.
+    /// When there is something to do again, if nothing comes; a moment that has passed means at
+    /// once.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         self.core.engine.deadline()

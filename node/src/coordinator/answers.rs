@@ -75,8 +75,8 @@ pub(super) fn slug(
     }
 }
 
-/// The newest published versions of the slugs behind `after`: at most `limit`, [`MAX_PAGE`] and what
-/// fits into one answer, so a page may be shorter than asked for. An empty one is the end.
+/// The newest published versions of the slugs behind `after`: at most `limit`, [`MAX_PAGE`] and
+/// what fits into one answer, so a page may be shorter than asked for. An empty one is the end.
 pub(super) fn catalog(
     head: &Head,
     after: Option<&str>,

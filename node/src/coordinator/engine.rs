@@ -1,10 +1,10 @@
 //! What decides the next block: the one interface behind which consensus stands.
 //!
 //! An engine is a state machine: inputs and the time go in, outputs come out. The driver in
-//! [`super::actor`] owns it, gathers the outputs of some calls, makes durable what of them has to be,
-//! and then performs the others in order. So nothing leaves, and nobody is answered, before what led
-//! to it is durable ([`super::step`] has the two exceptions). While the disk takes nothing the driver tries again and calls nothing; the
-//! engine never learns of it.
+//! [`super::actor`] owns it, gathers the outputs of some calls, makes durable what of them has to
+//! be, and then performs the others in order. So nothing leaves, and nobody is answered, before
+//! what led to it is durable ([`super::staged`] has the two exceptions). While the disk takes
+//! nothing the driver tries again and calls nothing; the engine never learns of it.
 
 use super::consensus::log::Entry;
 use archipelag_protocol::{
@@ -55,8 +55,8 @@ pub(crate) enum Output {
     Refused { transaction: TxId, reason: Rejected },
     /// Must be durable before anything else of these outputs leaves, until the height is decided.
     Log { height: u64, entry: Entry },
-    /// Send to all other coordinators' nodes; need not wait for what is logged, but for its place in
-    /// the log ([`Entry::Reserved`]). May be lost.
+    /// Send to all other coordinators' nodes; need not wait for what is logged, but for its place
+    /// in the log ([`Entry::Reserved`]). May be lost.
     Early { message: Vec<u8> },
     /// It goes on from a later block: make that durable.
     Joined(Box<Joined>),

@@ -1,5 +1,5 @@
-//! Follows the chain by the query protocol: a coordinator without a seat has no streams to those who
-//! decide, and one that was away for long may know none of them.
+//! Follows the chain by the query protocol: a coordinator without a seat has no streams to those
+//! who decide, and one that was away for long may know none of them.
 //!
 //! Whoever answers need not be trusted: blocks prove themselves.
 
@@ -152,8 +152,8 @@ fn seated(coordinator: &Coordinator, mesh: &Mesh) -> Vec<NodeId> {
     nodes.into_iter().collect()
 }
 
-/// Who may know more: those who decide by the newest block that is known here, those of the genesis,
-/// and, since one that was away for long may know neither, whoever is connected.
+/// Who may know more: those who decide by the newest block that is known here, those of the
+/// genesis, and, since one that was away for long may know neither, whoever is connected.
 fn others(coordinator: &Coordinator, mesh: &Mesh) -> Vec<NodeId> {
     let mut nodes = coordinator.deciders();
     nodes.extend(mesh.genesis().validators.iter().map(|validator| validator.node));

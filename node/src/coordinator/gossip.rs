@@ -1,7 +1,7 @@
 //! Transactions that come by gossip, from nodes of which no coordinator would take them.
 //!
-//! A coordinator that is asked for a transaction may leave it out. Then it travels by gossip to all who
-//! keep the ledger, and whoever proposes next has it.
+//! A coordinator that is asked for a transaction may leave it out. Then it travels by gossip to all
+//! who keep the ledger, and whoever proposes next has it.
 
 use super::Coordinator;
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Between two transactions that are looked at: what comes faster is dropped, so that nobody keeps this
-/// node busy.
+/// Between two transactions that are looked at: what comes faster is dropped, so that nobody keeps
+/// this node busy.
 const PACE: Duration = Duration::from_millis(2);
 
 /// Takes gossiped transactions for `coordinator`, and judges them, until its node stops.

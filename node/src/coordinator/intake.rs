@@ -1,5 +1,5 @@
-//! Transactions that are submitted here, on their way to the engine: the signatures of those that come
-//! at the same time are checked together, which costs half of one by one.
+//! Transactions that are submitted here, on their way to the engine: the signatures of those that
+//! come at the same time are checked together, which costs half of one by one.
 
 use super::{
     actor::{Command, Head},

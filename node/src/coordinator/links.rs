@@ -1,8 +1,10 @@
-//! The streams among coordinators: what an engine sends goes out here, and what others send comes in.
+//! The streams among coordinators: what an engine sends goes out here, and what others send comes
+//! in.
 //!
-//! Each other coordinator has two streams from us, one for short messages and one for blocks, so that
-//! votes don't wait behind a body. A stream that breaks is opened again after a while. Consensus
-//! allows for loss: a message that finds its queue full, or no stream, is dropped and counted.
+//! Each other coordinator has two streams from us, one for short messages and one for blocks, so
+//! that votes don't wait behind a body. A stream that breaks is opened again after a while.
+//! Consensus allows for loss: a message that finds its queue full, or no stream, is dropped and
+//! counted.
 
 use super::{Coordinator, config::Outgoing};
 use crate::{

@@ -115,8 +115,8 @@ impl Mempool {
     }
 
     /// What the next block should hold: one transaction of each account in turn, until nothing is
-    /// ready or the room is used up. They stay here until [`Mempool::advance`] says that they are in
-    /// a block, since what is proposed need not be decided.
+    /// ready or the room is used up. They stay here until [`Mempool::advance`] says that they are
+    /// in a block, since what is proposed need not be decided.
     pub(crate) fn select(&mut self, state: &State, room: Room) -> Vec<Submission> {
         let mut batch = Vec::new();
         let mut left_bytes = room.size_bytes;
@@ -162,8 +162,8 @@ impl Mempool {
         Some(removed.submission)
     }
 
-    /// Moves on to `state`, the one after a block with the transactions `included`. Gives what can't
-    /// be in a block any more.
+    /// Moves on to `state`, the one after a block with the transactions `included`. Gives what
+    /// can't be in a block any more.
     pub(crate) fn advance(
         &mut self,
         state: &State,

@@ -200,8 +200,8 @@ impl Coordinator {
         Arc::clone(&self.head().state)
     }
 
-    /// Whether this coordinator answers for the ledger: it has a seat, and has been where the others
-    /// are since it started.
+    /// Whether this coordinator answers for the ledger: it has a seat, and has been where the
+    /// others are since it started.
     #[must_use]
     pub fn decides(&self) -> bool {
         self.has_seat() && self.shared.current.load(Ordering::Relaxed)
@@ -285,16 +285,16 @@ impl Coordinator {
         }
     }
 
-    /// Takes decided blocks from whoever has them; those that follow and prove themselves are applied.
-    /// Dropped when the queue is full.
+    /// Takes decided blocks from whoever has them; those that follow and prove themselves are
+    /// applied. Dropped when the queue is full.
     pub fn follow(&self, blocks: Vec<CertifiedBlock>) {
         if self.commands.try_send(Command::Follow { blocks }).is_err() {
             self.shared.metrics.messages_dropped.inc();
         }
     }
 
-    /// Checks that `bytes` are the state after a block whose certificate has been checked, and goes on
-    /// from there. Nothing happens when the own chain is as long.
+    /// Checks that `bytes` are the state after a block whose certificate has been checked, and goes
+    /// on from there. Nothing happens when the own chain is as long.
     ///
     /// # Errors
     /// Why they are not.
@@ -402,8 +402,9 @@ impl Coordinator {
         workers::run(self.workers.as_ref(), f).await
     }
 
-    /// Hands over a signed transaction, from the wire, for who steps the driver; the receipt comes once a
-    /// block with it is durable, or it is refused. [`Coordinator::answer`] is for everybody else.
+    /// Hands over a signed transaction, from the wire, for who steps the driver; the receipt comes
+    /// once a block with it is durable, or it is refused. [`Coordinator::answer`] is for everybody
+    /// else.
     ///
     /// # Errors
     /// Why it is refused at once.
@@ -419,8 +420,8 @@ impl Coordinator {
         }
     }
 
-    /// Takes a transaction that came by gossip, if the next block could execute it. One without a seat
-    /// only passes it on.
+    /// Takes a transaction that came by gossip, if the next block could execute it. One without a
+    /// seat only passes it on.
     ///
     /// # Errors
     /// When the node is stopping.
@@ -526,9 +527,9 @@ impl Coordinator {
         ))
     }
 
-    /// Executes the chain on disk again, at least from block `from` on (1 for all of it), and checks
-    /// every link, certificate, transaction, state root and receipt. `progress` is called for each
-    /// block, on the worker pool. Gives the state that the chain leads to.
+    /// Executes the chain on disk again, at least from block `from` on (1 for all of it), and
+    /// checks every link, certificate, transaction, state root and receipt. `progress` is called
+    /// for each block, on the worker pool. Gives the state that the chain leads to.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] with the block that is wrong.

@@ -1,9 +1,9 @@
 //! In which order the outputs of an engine are carried out.
 //!
-//! The rule is that no message leaves before what led to it is durable, with two exceptions that spare
-//! a commit its two slowest waits: a proposal for which a place was reserved in the log, and the
-//! acknowledgement of a block that others' votes decide without ours, which are durable where they
-//! were signed. Driver and simulation share this.
+//! The rule is that no message leaves before what led to it is durable, with two exceptions that
+//! spare a commit its two slowest waits: a proposal for which a place was reserved in the log, and
+//! the acknowledgement of a block that others' votes decide without ours, which are durable where
+//! they were signed. Driver and simulation share this.
 
 use super::{
     consensus::log::Entry,

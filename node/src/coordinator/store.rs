@@ -1,8 +1,8 @@
 //! Blocks, receipts, snapshots and the log of consensus on disk: what makes the ledger survive its
 //! node.
 //!
-//! The actor commits what a step of the engine leads to in one durable transaction; everybody else reads. What is read back is
-//! checked as if a stranger had sent it. The store decides nothing.
+//! The actor commits what a step of the engine leads to in one durable transaction; everybody else
+//! reads. What is read back is checked as if a stranger had sent it. The store decides nothing.
 
 use super::{
     actor::Head,
@@ -201,9 +201,10 @@ impl Store {
         })?)
     }
 
-    /// Makes decided blocks durable, with their receipts, now and then the state, and what has to be
-    /// in the log of the heights after them, and that this coordinator votes. When this returns `Ok` all of it survives a power cut,
-    /// else none of it. May be called again after it failed, when it may be there already.
+    /// Makes decided blocks durable, with their receipts, now and then the state, and what has to
+    /// be in the log of the heights after them, and that this coordinator votes. When this returns
+    /// `Ok` all of it survives a power cut, else none of it. May be called again after it failed,
+    /// when it may be there already.
     pub(crate) fn commit(
         &self,
         decided: &[&Decided],
@@ -266,8 +267,8 @@ impl Store {
         })?)
     }
 
-    /// A part of the snapshot of `height`, or of the newest when that is zero: its height, the length
-    /// of all of it, and what there is from `offset` on.
+    /// A part of the snapshot of `height`, or of the newest when that is zero: its height, the
+    /// length of all of it, and what there is from `offset` on.
     pub(crate) fn snapshot_part(
         &self,
         height: u64,

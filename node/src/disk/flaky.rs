@@ -1,4 +1,5 @@
-//! A disk for tests and simulations that fails when told to, and forgets what was not synced when its power is cut.
+//! A disk for tests and simulations that fails when told to, and forgets what was not synced when
+//! its power is cut.
 
 use super::{Disk, Error};
 use redb::{Database, StorageBackend};
@@ -7,8 +8,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// One database in memory, whatever it is called. What is written is lost in a power cut until it is
-/// synced.
+/// One database in memory, whatever it is called. What is written is lost in a power cut until it
+/// is synced.
 #[derive(Clone, Debug, Default)]
 pub struct FlakyDisk(Arc<Mutex<Medium>>);
 

@@ -58,8 +58,8 @@ pub(super) async fn show(
     Ok(Answer(json!({ "data": data })))
 }
 
-/// An account as the ledger proves it, and the proof as `archipelag ledger verify --proof` takes it,
-/// in base64.
+/// An account as the ledger proves it, and the proof as `archipelag ledger verify --proof` takes
+/// it, in base64.
 async fn prove(node: &Node, account: AccountId) -> Result<(Account, Option<String>)> {
     let wrong = |e: &dyn std::fmt::Display| Error::unavailable(format!("the ledger's proof: {e}"));
     let key = Key::Account(account);

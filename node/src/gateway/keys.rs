@@ -90,7 +90,8 @@ pub(super) struct Record {
     pub(super) name: String,
     /// How the secret begins, for people who look for a key.
     pub(super) prefix: String,
-    /// SHA-256 of the secret, which has 256 random bits: guessing it is hopeless without a slow hash.
+    /// SHA-256 of the secret, which has 256 random bits: guessing it is hopeless without a slow
+    /// hash.
     hash: [u8; 32],
     pub(super) scopes: Vec<Scope>,
     /// The key by which it was made.
@@ -244,7 +245,8 @@ impl Keys {
         found
     }
 
-    /// Makes a key; gives it with its secret, which is kept nowhere. It is on disk when this returns.
+    /// Makes a key; gives it with its secret, which is kept nowhere. It is on disk when this
+    /// returns.
     ///
     /// # Errors
     /// What is wrong with it, or that it can't be kept.
@@ -302,8 +304,8 @@ impl Keys {
     /// Ends `id` and what it made, at once; gives what it was. `None` when `by` does not see it.
     ///
     /// # Errors
-    /// When it is the node's own, or it can't be taken off the disk: it does not count any more then,
-    /// until the next start, and stays in the list so that it can be revoked again.
+    /// When it is the node's own, or it can't be taken off the disk: it does not count any more
+    /// then, until the next start, and stays in the list so that it can be revoked again.
     pub(super) async fn revoke(&self, by: KeyId, id: KeyId) -> Result<Option<Record>, Error> {
         let (ids, record) = {
             let mut keys = lock(&self.keys);

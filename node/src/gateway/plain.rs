@@ -40,7 +40,8 @@ fn path<T: DeserializeOwned>(bytes: &[u8], error: &str) -> String {
     path.unwrap_or_default().to_owned()
 }
 
-/// The field and what is wrong with it, of serde's words (`serde::de::Error`) about what is at `path`.
+/// The field and what is wrong with it, of serde's words (`serde::de::Error`) about what is at
+/// `path`.
 fn said(path: &str, text: &str) -> (String, String) {
     let inner = |name: &str| match path {
         "" => name.to_owned(),

@@ -2,7 +2,8 @@
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), from the start or after
 //! `Last-Event-ID`, to the last one.
 //!
-//! Written here and not with axum's, which makes a chunk, and with it a system call, of every event.
+//! Written here and not with axum's, which makes a chunk, and with it a system call, of every
+//! event.
 
 use super::{
     Gateway,

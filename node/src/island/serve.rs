@@ -1,8 +1,8 @@
 //! One job stream, from its first frame to the payer's signature.
 //!
-//! One task per stream. It reads, runs, meters and writes in one loop, so that a Consumer that reads
-//! slowly slows its Cargo, and a cancel or a lost stream stops the work at once, whatever else is
-//! waited for.
+//! One task per stream. It reads, runs, meters and writes in one loop, so that a Consumer that
+//! reads slowly slows its Cargo, and a cancel or a lost stream stops the work at once, whatever
+//! else is waited for.
 
 use super::{
     Core,

@@ -1,8 +1,8 @@
 //! Turns vouchers and receipts into money: one transaction for many jobs.
 //!
-//! A task of its own: every few seconds, when a batch is full, and once more at the end of the node.
-//! What is on disk from before a restart is settled like everything else. The ledger refuses a
-//! receipt that it has settled already, so repeating a batch after a crash changes nothing.
+//! A task of its own: every few seconds, when a batch is full, and once more at the end of the
+//! node. What is on disk from before a restart is settled like everything else. The ledger refuses
+//! a receipt that it has settled already, so repeating a batch after a crash changes nothing.
 
 use super::{
     metrics::Metrics,
@@ -203,8 +203,8 @@ impl Settler {
 }
 
 impl Settler {
-    /// The own transaction does not get through: a coordinator's may, and this Island may not be there
-    /// any more when its own would. Only redeeming is urgent: the payer may end a hold.
+    /// The own transaction does not get through: a coordinator's may, and this Island may not be
+    /// there any more when its own would. Only redeeming is urgent: the payer may end a hold.
     async fn entrust(&self, vouchers: Vec<SignedVoucher>) {
         let count = vouchers.len();
         match self.bank.entrust(vouchers).await {

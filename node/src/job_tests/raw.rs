@@ -367,8 +367,8 @@ pub(super) struct Heard {
     pub(super) finished: Option<(IslandReceipt, Option<Failure>)>,
 }
 
-/// Listens until an Island has only said that it lives, three times on end: it waits. Gives the lines
-/// that came before.
+/// Listens until an Island has only said that it lives, three times on end: it waits. Gives the
+/// lines that came before.
 pub(super) async fn waits(peer: &mut Peer) -> Vec<String> {
     let (mut lines, mut quiet) = (Vec::new(), 0);
     while quiet < 3 {

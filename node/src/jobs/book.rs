@@ -210,7 +210,8 @@ impl JobBook {
     ) -> Result<Job, Error> {
         let writer = self.inner.writer()?;
         if let Some(reason) = self.inner.health.failure() {
-            // Its record would fail too, and leave a removal that is tried again: so these stay few.
+            // Its record would fail too, and leave a removal that is tried again: so these stay
+            // few.
             return Err(Error::Store(reason));
         }
         let (entry, live, ops) = self.enter(&submission, workload, claim)?;
@@ -307,9 +308,9 @@ impl JobBook {
         Ok(self.inner.submitter.submit(account, id, request).await?)
     }
 
-    /// Undoes [`JobBook::enter`]: the job was never acknowledged. When this returns, no start of the
-    /// node will run it. While the disk fails that can't be: then it holds as soon as the disk works
-    /// again, and a node that ends before may run the job at its next start.
+    /// Undoes [`JobBook::enter`]: the job was never acknowledged. When this returns, no start of
+    /// the node will run it. While the disk fails that can't be: then it holds as soon as the disk
+    /// works again, and a node that ends before may run the job at its next start.
     async fn forget(&self, writer: &Writer, id: JobId, claim: Option<ClaimKey>) {
         // Also when its record could not be written: after a failure it may be on disk or not.
         let ops = std::iter::once(Op::Remove(id)).chain(claim.map(Op::Unclaim)).collect();

@@ -232,8 +232,8 @@ impl Driver {
         let mut failure = ended.failure;
         let completed = ended.verdict == Verdict::Completed;
         match (self.breach.take(), &self.stop) {
-            // Whatever its Consumer says: events and output are not whole. What failed costs nothing,
-            // so a job that was paid for until it was stopped here was cancelled.
+            // Whatever its Consumer says: events and output are not whole. What failed costs
+            // nothing, so a job that was paid for until it was stopped here was cancelled.
             (Some(breach), stop) if completed || matches!(stop, Some(Stop::Limit)) => {
                 let free = ended.price == Credits::ZERO;
                 head.status = if free { Status::Failed } else { Status::Cancelled };

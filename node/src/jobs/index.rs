@@ -33,8 +33,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// When it ended. One whose end is not on disk yet keeps its place among the unfinished, so that
-    /// these are bounded, and can't be evicted before it is written.
+    /// When it ended. One whose end is not on disk yet keeps its place among the unfinished, so
+    /// that these are bounded, and can't be evicted before it is written.
     fn finished(&self) -> Option<Timestamp> {
         self.head.completed.filter(|_| self.live.is_none())
     }
@@ -181,7 +181,8 @@ impl Index {
         }
     }
 
-    /// Removes `account`'s oldest finished jobs until it is within its limits, but never its newest.
+    /// Removes `account`'s oldest finished jobs until it is within its limits, but never its
+    /// newest.
     pub(super) fn evict(&mut self, account: AccountId, config: &Config) -> Vec<JobId> {
         let mut evicted = Vec::new();
         while let Some(of) = self.accounts.get(&account) {

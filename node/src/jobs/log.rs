@@ -1,5 +1,6 @@
-//! A job's events as lines, numbered from 0: growing in memory while the job runs, in chunks on disk
-//! afterwards. Readers follow by number, so that none is lost or seen twice wherever they begin.
+//! A job's events as lines, numbered from 0: growing in memory while the job runs, in chunks on
+//! disk afterwards. Readers follow by number, so that none is lost or seen twice wherever they
+//! begin.
 
 use super::{Error, store::Store};
 use archipelag_protocol::id::JobId;
@@ -72,7 +73,8 @@ impl Log {
         while !self.lock().ended && changed.changed().await.is_ok() {}
     }
 
-    /// The lines and `last`, as they are kept on disk: each chunk with the number of its first line.
+    /// The lines and `last`, as they are kept on disk: each chunk with the number of its first
+    /// line.
     pub(super) fn chunks(&self, last: &str) -> Vec<(u64, Vec<u8>)> {
         let lines = self.lock();
         let mut chunks: Vec<(u64, Vec<u8>)> = Vec::new();

@@ -2,10 +2,10 @@
 //!
 //! The gateway submits, lists, streams and cancels through a [`JobBook`]; the book drives each job
 //! with the Consumer and keeps what comes back. A submission is handed to the Consumer, and later
-//! acknowledged, only when its record is on disk. Of what a stopped node left behind, the next start
-//! runs again what no Island had begun, and settles the rest as lost, at what was signed for it. The
-//! book decides nothing about money, Islands or schemas: that is the Consumer's part. It never logs
-//! what a job was given or what it answered.
+//! acknowledged, only when its record is on disk. Of what a stopped node left behind, the next
+//! start runs again what no Island had begun, and settles the rest as lost, at what was signed for
+//! it. The book decides nothing about money, Islands or schemas: that is the Consumer's part. It
+//! never logs what a job was given or what it answered.
 
 mod book;
 mod drive;

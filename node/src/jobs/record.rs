@@ -1,5 +1,5 @@
-//! What the book keeps of a job: a small head, held in memory and on disk, and its input and output,
-//! on disk alone.
+//! What the book keeps of a job: a small head, held in memory and on disk, and its input and
+//! output, on disk alone.
 
 use archipelag_protocol::{
     amount::Credits,

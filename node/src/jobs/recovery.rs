@@ -1,8 +1,8 @@
 //! What an earlier run of the node left behind: what no Island had begun runs again, the rest is
 //! settled as lost, at what was signed for it.
 //!
-//! A job that an Island has begun is never run again: its owner may have seen some of it, and may have
-//! paid for it.
+//! A job that an Island has begun is never run again: its owner may have seen some of it, and may
+//! have paid for it.
 
 use super::{
     Error,
@@ -36,7 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 /// What became of a job that had begun and that its node did not see to its end.
 pub(super) const LOST: &str = "the node was stopped while the job ran";
-/// The same of one that had not begun and that can't be run again: its input is not what was written.
+/// The same of one that had not begun and that can't be run again: its input is not what was
+/// written.
 const UNREADABLE: &str = "the node was stopped before the job ran, and its input can't be read";
 /// How long a job is tried to be run again: a node that has just started knows neither Islands nor
 /// ledger.

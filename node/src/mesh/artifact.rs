@@ -1,7 +1,8 @@
 //! Artifacts by content, `/archipelag/artifact/1`: any node that holds one serves it.
 //!
-//! The asker sends the content id and an offset; the server answers with the size and the bytes from
-//! there on, in frames. The asker verifies the whole against the id, so a server can only waste time.
+//! The asker sends the content id and an offset; the server answers with the size and the bytes
+//! from there on, in frames. The asker verifies the whole against the id, so a server can only
+//! waste time.
 
 use super::{Mesh, Protocol, Stream};
 use crate::frames;

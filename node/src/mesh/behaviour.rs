@@ -121,8 +121,8 @@ impl Behaviour {
 /// What gossipsub adds to a message.
 const GOSSIP_FRAME_BYTES: usize = 512;
 
-/// Adverts and transactions carry their own signature, so gossip is anonymous: checking gossipsub's on every copy
-/// would cost two thirds of the publish CPU (`DEPENDENCIES.md`).
+/// Adverts and transactions carry their own signature, so gossip is anonymous: checking gossipsub's
+/// on every copy would cost two thirds of the publish CPU (`DEPENDENCIES.md`).
 fn gossip(network: NetworkId) -> anyhow::Result<gossipsub::Behaviour> {
     let config = gossipsub::ConfigBuilder::default()
         .validation_mode(gossipsub::ValidationMode::Anonymous)

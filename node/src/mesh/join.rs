@@ -11,7 +11,8 @@ use futures::StreamExt;
 use libp2p::{Multiaddr, Swarm, multiaddr::Protocol, request_response, swarm::SwarmEvent};
 
 /// Asks the node at `address`, which must end in `/p2p/<peer>`, for its network's genesis. The
-/// address authenticates the node; that it belongs to the network you mean is what you trust it for.
+/// address authenticates the node; that it belongs to the network you mean is what you trust it
+/// for.
 ///
 /// # Errors
 /// When it can't be reached or its genesis is not valid.

@@ -2,7 +2,8 @@
 //!
 //! It connects, gossips adverts, keeps catalog entries in Kademlia, answers and asks queries, and
 //! opens streams. It verifies what arrives before it keeps or forwards it, and scores down peers
-//! that send what can't be valid. It knows nothing of jobs, money or Cargos beyond their signatures.
+//! that send what can't be valid. It knows nothing of jobs, money or Cargos beyond their
+//! signatures.
 
 mod actor;
 pub mod artifact;
@@ -427,8 +428,8 @@ impl Mesh {
         answered.await.unwrap_or_default()
     }
 
-    /// Scores a node down that sent what no honest node sends. Never blocks: a report that finds the
-    /// queue full is dropped, others will follow.
+    /// Scores a node down that sent what no honest node sends. Never blocks: a report that finds
+    /// the queue full is dropped, others will follow.
     pub fn misbehaved(&self, node: NodeId, reason: &str) {
         let reason = archipelag_protocol::event::bounded(reason.to_owned());
         if self.commands.try_send(Command::Misbehaved { node, reason }).is_err() {
@@ -436,16 +437,16 @@ impl Mesh {
         }
     }
 
-    /// Gossips a signed transaction to whoever keeps the ledger. Never blocks: one that finds the queue
-    /// full is dropped.
+    /// Gossips a signed transaction to whoever keeps the ledger. Never blocks: one that finds the
+    /// queue full is dropped.
     pub fn spread(&self, transaction: Vec<u8>) {
         if self.commands.try_send(Command::Spread(transaction)).is_err() {
             tracing::debug!("mesh.spread: queue full");
         }
     }
 
-    /// Subscribes to gossiped transactions. Each has to be judged. Those that find the queue full are
-    /// dropped, and not passed on.
+    /// Subscribes to gossiped transactions. Each has to be judged. Those that find the queue full
+    /// are dropped, and not passed on.
     ///
     /// # Errors
     /// [`Error::Closed`] when the node is stopping.

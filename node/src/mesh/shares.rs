@@ -1,7 +1,8 @@
 //! What one address may take of the places for incoming connections, so that whoever has one
 //! address can't keep everybody else out: by connecting and saying nothing, or by many identities.
 //!
-//! Many honest nodes may share an address. A connection without one (within a process) is not counted.
+//! Many honest nodes may share an address. A connection without one (within a process) is not
+//! counted.
 
 use crate::origin::origin;
 use libp2p::{

@@ -1,7 +1,7 @@
 //! Raw streams for the job and artifact protocols, as a swarm behaviour.
 //!
-//! Opening a stream goes straight to the connection's task, not through the swarm's loop. Streams in
-//! both directions are bounded per connection; an inbound stream that finds no room is dropped,
+//! Opening a stream goes straight to the connection's task, not through the swarm's loop. Streams
+//! in both directions are bounded per connection; an inbound stream that finds no room is dropped,
 //! counted, and looks to its sender like a refused connection.
 
 use super::Protocol;

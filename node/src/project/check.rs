@@ -1,4 +1,5 @@
-//! `archipelag cargo check`: schemas that compile, a module that the runtime takes, cases that hold.
+//! `archipelag cargo check`: schemas that compile, a module that the runtime takes, cases that
+//! hold.
 //!
 //! Cases run in the real runtime, under the limits of the lowest trust level: what passes here
 //! passes on any Island.

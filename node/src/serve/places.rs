@@ -64,10 +64,10 @@ impl Places {
 
     /// A place for a connection from `address`.
     ///
-    /// When all are taken, or the client has its share, the connection that has waited for its client
-    /// longest gives its place up, of that client's if it has its share. When none of them waits,
-    /// there is no place. So silent connections, however many, never keep others out; a client's
-    /// requests keep out its own at most.
+    /// When all are taken, or the client has its share, the connection that has waited for its
+    /// client longest gives its place up, of that client's if it has its share. When none of them
+    /// waits, there is no place. So silent connections, however many, never keep others out; a
+    /// client's requests keep out its own at most.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let client = origin(address);
         let mut taken = lock(&self.taken);

@@ -1,9 +1,9 @@
 //! What must hold for any bytes, decoder by decoder. Each function says whether the bytes were
 //! accepted, and panics where a property is broken.
 //!
-//! Called by the fuzz targets and by [`crate::seed`]. Random bytes never carry a valid signature, so
-//! what is behind signatures is reached by signing a decoded value again with a key of the sample
-//! network.
+//! Called by the fuzz targets and by [`crate::seed`]. Random bytes never carry a valid signature,
+//! so what is behind signatures is reached by signing a decoded value again with a key of the
+//! sample network.
 
 use crate::sample::{self, BUSY, NOW, WORLD};
 use archipelag_protocol::{

@@ -251,8 +251,8 @@ fn evidence() -> Evidence {
     Evidence::Votes(vote(None), vote(Some(BlockHash([1; 32]))))
 }
 
-/// Everything that one job brings to the ledger and that an election does, in an order that is valid
-/// from genesis on.
+/// Everything that one job brings to the ledger and that an election does, in an order that is
+/// valid from genesis on.
 pub fn actions() -> Vec<SignedTransaction> {
     let (island, consumer, hold) = (&WORLD.island, &WORLD.consumer, voucher().value.hold);
     let amount = Credits::from_whole(1);

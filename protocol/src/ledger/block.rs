@@ -57,7 +57,8 @@ impl Header {
     /// Checks that `validators` decided for the block of this header.
     ///
     /// # Errors
-    /// When they are not the ones that it names, or the certificate is of another block or not valid.
+    /// When they are not the ones that it names, or the certificate is of another block or not
+    /// valid.
     pub fn verify(
         &self,
         certificate: &Certificate,
@@ -101,9 +102,9 @@ pub enum Error {
 }
 
 impl Block {
-    /// Checks that the block is what its header says and within its limits, apart from the state that
-    /// it leads to. One that is not says nothing about a block with the same header. Gives the ids of
-    /// its transactions.
+    /// Checks that the block is what its header says and within its limits, apart from the state
+    /// that it leads to. One that is not says nothing about a block with the same header. Gives the
+    /// ids of its transactions.
     ///
     /// # Errors
     /// What is not as the header says, or too much.

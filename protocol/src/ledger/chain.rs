@@ -16,10 +16,10 @@ use crate::{
 impl State {
     /// Builds the next block from `candidates`, in their order, which must have passed
     /// [`super::transaction::decode`]. Gives the block, the state after it, and a receipt for each
-    /// candidate that was executed or refused. A refused one is not in the block; one whose nonce is
-    /// ahead may be offered again. Candidates from the first that does not fit on have no receipt:
-    /// they wait for the next block. `last` is why the block before is final, `None` in the first. A
-    /// `time` before the last block's counts as the last block's.
+    /// candidate that was executed or refused. A refused one is not in the block; one whose nonce
+    /// is ahead may be offered again. Candidates from the first that does not fit on have no
+    /// receipt: they wait for the next block. `last` is why the block before is final, `None` in
+    /// the first. A `time` before the last block's counts as the last block's.
     ///
     /// # Errors
     /// When `proposer` is not a validator, or a broken rule of ours ([`Error::NotConserved`]).
@@ -64,9 +64,9 @@ impl State {
         Ok((Block { header, last, transactions }, next, receipts))
     }
 
-    /// Verifies a block and gives the state after it. A block with one transaction that is not valid
-    /// is refused whole. Whether the network decided for it is [`Header::verify`]'s to
-    /// say, and whether its time is plausible the coordinator's.
+    /// Verifies a block and gives the state after it. A block with one transaction that is not
+    /// valid is refused whole. Whether the network decided for it is [`Header::verify`]'s to say,
+    /// and whether its time is plausible the coordinator's.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -74,9 +74,9 @@ impl State {
         self.apply_listing(block, |_, _| false).map(|(state, _)| state)
     }
 
-    /// As [`State::apply`]; gives the ids of the block's transactions, too. Signatures of those that
-    /// `is_verified` are not checked again: it must have seen a transaction with this very id, which is
-    /// over all of its bytes, pass [`super::transaction::decode`].
+    /// As [`State::apply`]; gives the ids of the block's transactions, too. Signatures of those
+    /// that `is_verified` are not checked again: it must have seen a transaction with this very id,
+    /// which is over all of its bytes, pass [`super::transaction::decode`].
     ///
     /// # Errors
     /// As [`State::apply`].

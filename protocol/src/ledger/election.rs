@@ -10,8 +10,8 @@
 use crate::id::AccountId;
 use std::collections::BTreeSet;
 
-/// One seat's cost in the unit of loads. Weights add up to less than 2^66 and loads times weights to
-/// at most one of this for each seat, so no product is above 2^107.
+/// One seat's cost in the unit of loads. Weights add up to less than 2^66 and loads times weights
+/// to at most one of this for each seat, so no product is above 2^107.
 const ONE: u128 = 1 << 100;
 
 /// An account's say.
@@ -126,8 +126,8 @@ mod tests {
     }
 
     proptest! {
-        /// Who agree and are a k-th of all weight get the seats that they can fill, up to the k-th of
-        /// them: proportional justified representation (M. Brill and others, "Phragmén's voting
+        /// Who agree and are a k-th of all weight get the seats that they can fill, up to the k-th
+        /// of them: proportional justified representation (M. Brill and others, "Phragmén's voting
         /// methods and justified representation", 2017).
         #[test]
         fn a_part_that_agrees_gets_its_part(

@@ -1,9 +1,9 @@
 //! The entries of the state: what its root is over, and what can be proven of it.
 //!
-//! Each entry has a key and, while it exists, a value; both are canonical DAG-CBOR. Height, time and
-//! the last block's hash are not among them: the header, which carries the root, has them, and a root
-//! over the hash of its own header could not exist. The network id, which is, fixes the genesis
-//! document and its policy; a Cargo's id fixes its manifest.
+//! Each entry has a key and, while it exists, a value; both are canonical DAG-CBOR. Height, time
+//! and the last block's hash are not among them: the header, which carries the root, has them, and
+//! a root over the hash of its own header could not exist. The network id, which is, fixes the
+//! genesis document and its policy; a Cargo's id fixes its manifest.
 
 use super::{
     State,

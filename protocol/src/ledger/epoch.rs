@@ -26,8 +26,8 @@ pub struct Epoch {
     pub sweep: Timestamp,
     /// Who decided its first block: how many seats may change is counted from these.
     pub first: ValidatorSet,
-    /// Validators that missed their turn, with the time of the block that says so, and have not been
-    /// seen since.
+    /// Validators that missed their turn, with the time of the block that says so, and have not
+    /// been seen since.
     #[serde(with = "pairs")]
     pub absent: BTreeMap<AccountId, Timestamp>,
     /// What [`Epoch::absent`] was before the last block.
@@ -45,8 +45,8 @@ impl Epoch {
     }
 }
 
-/// The order in which `validators` propose the block after the one of `height`. Each begins in turn;
-/// who is absent comes last.
+/// The order in which `validators` propose the block after the one of `height`. Each begins in
+/// turn; who is absent comes last.
 fn turns(
     validators: &ValidatorSet,
     height: u64,
@@ -132,8 +132,8 @@ fn dead(state: &State) -> impl Iterator<Item = AccountId> {
     state.epoch.absent.iter().filter(move |(_, since)| long(**since)).map(|(dead, _)| *dead)
 }
 
-/// Who has a seat in the next epoch. Less than a third of the seats change hands, or one of three or
-/// fewer; who signed two things has left already and counts. Seats are added up to the policy's
+/// Who has a seat in the next epoch. Less than a third of the seats change hands, or one of three
+/// or fewer; who signed two things has left already and counts. Seats are added up to the policy's
 /// number, as long as those who stay can decide without the new ones, so that nobody who was just
 /// elected can stop the network: one or two stay alone. A seat for which nobody was elected stays
 /// with who has it, unless that one does not stand for it any more; the last that lets another one
@@ -233,8 +233,8 @@ fn ranking(
     elect(&candidates, &voters, most)
 }
 
-/// What an account's approval weighs: its bond in microcredits, and what its karma adds to that, which
-/// is no more than the bond itself, since karma is cheap for who makes many Islands.
+/// What an account's approval weighs: its bond in microcredits, and what its karma adds to that,
+/// which is no more than the bond itself, since karma is cheap for who makes many Islands.
 fn weight(state: &State, account: AccountId, bonded: u64, policy: &ElectionPolicy) -> u128 {
     let karma = state.islands.get(&account).map_or(0, |standing| standing.karma_milli);
     let karma = karma.clamp(0, policy.karma_max_milli.max(0));

@@ -42,8 +42,8 @@ impl State {
         check_batch(&transaction.value.action)
     }
 
-    /// Whether the next block could execute a transaction whose signatures are valid and whose id is
-    /// `id`, if it had no other.
+    /// Whether the next block could execute a transaction whose signatures are valid and whose id
+    /// is `id`, if it had no other.
     ///
     /// # Errors
     /// As [`State::execute`].
@@ -51,8 +51,8 @@ impl State {
         self.attempt(transaction, id).map(|_| ())
     }
 
-    /// Of vouchers whose signatures are valid those that one `Redeem` could take in a block of the time
-    /// `now`, in their order.
+    /// Of vouchers whose signatures are valid those that one `Redeem` could take in a block of the
+    /// time `now`, in their order.
     #[must_use]
     pub fn redeemable<'a>(
         &self,
@@ -65,8 +65,8 @@ impl State {
         vouchers.filter(|voucher| redeem(&mut draft, voucher).is_ok()).collect()
     }
 
-    /// Executes a transaction whose signatures are valid and whose id is `id`. A refused one changes
-    /// nothing, its sender's nonce included.
+    /// Executes a transaction whose signatures are valid and whose id is `id`. A refused one
+    /// changes nothing, its sender's nonce included.
     ///
     /// # Errors
     /// Why it was refused.

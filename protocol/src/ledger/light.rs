@@ -1,15 +1,15 @@
 //! Trust without a copy of the ledger: what a node that is no coordinator needs to check what it is
 //! told of the state.
 //!
-//! It starts with the validators of the genesis document or of a checkpoint, and follows each change
-//! of them by a [`Handover`]: a block that the old ones decided, whose state names the new ones. A
-//! header counts when validators that are known so decided for it; a state's entry counts when it is
-//! proven against such a header. Nobody who answers needs to be trusted.
+//! It starts with the validators of the genesis document or of a checkpoint, and follows each
+//! change of them by a [`Handover`]: a block that the old ones decided, whose state names the new
+//! ones. A header counts when validators that are known so decided for it; a state's entry counts
+//! when it is proven against such a header. Nobody who answers needs to be trusted.
 //!
 //! Source: E. Buchman, J. Kwon, Z. Milosevic and others, "A Tendermint Light Client" (2020), the
 //! sequential one. It holds as long as less than a third of the validators of every set were faulty
-//! when they were in office; keys that leak afterwards are what unbonding and recent checkpoints are
-//! for.
+//! when they were in office; keys that leak afterwards are what unbonding and recent checkpoints
+//! are for.
 
 use super::{
     Header, Key, Proof, block,

@@ -1,7 +1,8 @@
 //! The ledger as a pure state machine: `(state, block) → (state', root)`.
 //!
 //! Coordinators call [`State::propose`] to make a block and [`State::apply`] for every block that
-//! consensus decided; everybody else reads. No clock but the block's, no I/O, integers and ordered maps only.
+//! consensus decided; everybody else reads. No clock but the block's, no I/O, integers and ordered
+//! maps only.
 
 pub mod block;
 mod chain;

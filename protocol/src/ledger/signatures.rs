@@ -1,8 +1,8 @@
 //! Every signature in transactions, checked together.
 //!
 //! None of them needs the state: a voucher, receipt or manifest names its signers, and executing it
-//! compares them with the hold or the sender. So this runs once, at the door of the mempool or for a
-//! block from elsewhere, and may run on any thread.
+//! compares them with the hold or the sender. So this runs once, at the door of the mempool or for
+//! a block from elsewhere, and may run on any thread.
 
 use super::{Action, Evidence, SignedTransaction};
 use crate::{

@@ -1,4 +1,5 @@
-//! The whole state as canonical bytes: what a coordinator keeps on disk and gives to one that joins.
+//! The whole state as canonical bytes: what a coordinator keeps on disk and gives to one that
+//! joins.
 //!
 //! A joiner must compare [`State::root`] with a certified header: decoding checks that the state is
 //! consistent in itself, not that the network ever agreed on it.
@@ -39,9 +40,10 @@ impl From<codec::Error> for NotOf {
 }
 
 impl State {
-    /// Decodes a snapshot from a stranger and checks that it is the state after the block of `header`,
-    /// whoever decided that. What the block's root is not over, height and validators of the block, is
-    /// compared with the header; what neither names, signatures of manifests, is checked.
+    /// Decodes a snapshot from a stranger and checks that it is the state after the block of
+    /// `header`, whoever decided that. What the block's root is not over, height and validators of
+    /// the block, is compared with the header; what neither names, signatures of manifests, is
+    /// checked.
     ///
     /// # Errors
     /// What is wrong with it.

@@ -67,9 +67,9 @@ pub(super) fn bond(
     Ok(())
 }
 
-/// Takes credits out of what is bonded. Who stands for a seat keeps the bond for it; who has stood down
-/// may still have one for a while, in which what is unbonded stays in reach. A remainder that is too
-/// little to count has to go, too.
+/// Takes credits out of what is bonded. Who stands for a seat keeps the bond for it; who has stood
+/// down may still have one for a while, in which what is unbonded stays in reach. A remainder that
+/// is too little to count has to go, too.
 pub(super) fn unbond(
     draft: &mut Draft<'_>,
     sender: AccountId,

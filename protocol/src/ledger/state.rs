@@ -225,7 +225,8 @@ impl State {
 
     /// Checks that no credit appeared or vanished: balances, what holds still contain (unredeemed,
     /// and redeemed but not settled), stakes and the treasury add up to what was minted (`SPEC.md`,
-    /// "Price and payout"). It looks at all of them, once an epoch; of each block what it changed is checked.
+    /// "Price and payout"). It looks at all of them, once an epoch; of each block what it changed
+    /// is checked.
     ///
     /// # Errors
     /// Both sums.

@@ -1,4 +1,5 @@
-//! The hourly sweep: what becomes of Cargos whose jobs go badly (`SPEC.md`, "Reputation of a Cargo").
+//! The hourly sweep: what becomes of Cargos whose jobs go badly (`SPEC.md`, "Reputation of a
+//! Cargo").
 
 use super::{State, draft::Draft};
 use crate::{

@@ -38,7 +38,8 @@ pub enum Action {
         amount: Credits,
     },
     /// Reserves for each of the payees a share of its own: a hold, whose id is that of
-    /// [`super::state::hold_of`]. So one transaction covers many Islands before any of them is needed.
+    /// [`super::state::hold_of`]. So one transaction covers many Islands before any of them is
+    /// needed.
     OpenHold {
         /// 1 to [`MAX_PAYEES`].
         payees: Vec<Payee>,
@@ -51,8 +52,8 @@ pub enum Action {
         hold: HoldId,
         amount: Credits,
     },
-    /// Moves what vouchers are worth out of the payer's reach. Anyone may send it for the payee. One
-    /// voucher that is refused refuses the batch.
+    /// Moves what vouchers are worth out of the payer's reach. Anyone may send it for the payee.
+    /// One voucher that is refused refuses the batch.
     Redeem {
         vouchers: Vec<SignedVoucher>,
     },
@@ -62,8 +63,8 @@ pub enum Action {
     },
     /// By the payee: ends the hold at once. By the payer: starts the dispute window, and ends the
     /// hold when sent again after it. By anyone after expiry and the window. What was not redeemed
-    /// goes back to the payer; what was redeemed but never settled is split with the default revenue
-    /// share and the lowest hardware tier, the publisher's part going to the treasury.
+    /// goes back to the payer; what was redeemed but never settled is split with the default
+    /// revenue share and the lowest hardware tier, the publisher's part going to the treasury.
     CloseHold {
         hold: HoldId,
     },
@@ -76,13 +77,13 @@ pub enum Action {
     Bond {
         amount: Credits,
     },
-    /// Takes credits out of what is bonded. They come back after the policy's `unbonding_ms`, and may
-    /// be lost until then.
+    /// Takes credits out of what is bonded. They come back after the policy's `unbonding_ms`, and
+    /// may be lost until then.
     Unbond {
         amount: Credits,
     },
-    /// Stands for a seat among the coordinators with a node, or stands down. One that missed its turn
-    /// says by it that it is back.
+    /// Stands for a seat among the coordinators with a node, or stands down. One that missed its
+    /// turn says by it that it is back.
     Candidate {
         node: Option<NodeId>,
     },
@@ -197,8 +198,8 @@ pub fn decode(bytes: &[u8], network: NetworkId) -> Result<SignedTransaction, Rej
     Ok(transaction)
 }
 
-/// As [`decode`] of each that is `wanted`; all signatures together cost half of one by one, while all
-/// are good.
+/// As [`decode`] of each that is `wanted`; all signatures together cost half of one by one, while
+/// all are good.
 pub fn decode_all<B: AsRef<[u8]>>(
     list: &[B],
     network: NetworkId,

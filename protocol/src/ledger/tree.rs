@@ -1,17 +1,17 @@
 //! The Merkle tree over the state, and proofs of what is in it and what is not.
 //!
-//! A sparse Merkle tree as in Dahlberg, Pulls, Peeters, "Efficient Sparse Merkle Trees" (2016), with
-//! subtrees of one leaf cut short. Its root is
+//! A sparse Merkle tree as in Dahlberg, Pulls, Peeters, "Efficient Sparse Merkle Trees" (2016),
+//! with subtrees of one leaf cut short. Its root is
 //!
 //! - 32 zero bytes for no entry,
 //! - `SHA-256(0x00 ‖ SHA-256(key) ‖ SHA-256(value))` for one,
-//! - else `SHA-256(0x01 ‖ left ‖ right)` of the roots over the entries whose `SHA-256(key)` has a zero
-//!   and a one as its next bit, counted from the highest of the first byte.
+//! - else `SHA-256(0x01 ‖ left ‖ right)` of the roots over the entries whose `SHA-256(key)` has a
+//!   zero and a one as its next bit, counted from the highest of the first byte.
 //!
-//! So it depends on the entries alone, not on the order in which they came. A tree is a value: copying
-//! one costs nothing, and copies share what they have in common. A block's changes go in together, so
-//! that each node above them is hashed once. Proofs are checked by `fuel-merkle`, which has the same
-//! tree. What its entries are is [`super::entry`]'s.
+//! So it depends on the entries alone, not on the order in which they came. A tree is a value:
+//! copying one costs nothing, and copies share what they have in common. A block's changes go in
+//! together, so that each node above them is hashed once. Proofs are checked by `fuel-merkle`,
+//! which has the same tree. What its entries are is [`super::entry`]'s.
 
 use crate::id::{ContentId, StateRoot};
 use fuel_merkle::sparse::{

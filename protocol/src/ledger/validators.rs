@@ -23,8 +23,8 @@ pub(super) fn quorum(count: usize) -> usize {
     count * 2 / 3 + 1
 }
 
-/// Who decides blocks from some height on, in the order of their accounts. Less than a third of them
-/// may be faulty.
+/// Who decides blocks from some height on, in the order of their accounts. Less than a third of
+/// them may be faulty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked", into = "Unchecked")]
 pub struct ValidatorSet {
@@ -108,7 +108,8 @@ impl ValidatorSet {
         self.get(account).is_some()
     }
 
-    /// The set without one of its members, from another height on; `None` when nobody would be left.
+    /// The set without one of its members, from another height on; `None` when nobody would be
+    /// left.
     #[must_use]
     pub fn without(&self, account: AccountId, since: u64) -> Option<Self> {
         let others = self.iter().filter(|validator| validator.account != account);

@@ -1,5 +1,5 @@
-//! What validators sign to agree on a block: Tendermint's messages (E. Buchman, J. Kwon,
-//! Z. Milosevic, "The latest gossip on BFT consensus", 2018), and the certificate that comes of them.
+//! What validators sign to agree on a block: Tendermint's messages (E. Buchman, J. Kwon, Z.
+//! Milosevic, "The latest gossip on BFT consensus", 2018), and the certificate that comes of them.
 
 use super::validators::ValidatorSet;
 use crate::{

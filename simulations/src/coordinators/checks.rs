@@ -8,7 +8,7 @@ use archipelag_protocol::{
     id::{AccountId, BlockHash, TxId},
     ledger::{State, vote::Step},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A proposal (no step) or a vote of a height and round.
 type Act = (AccountId, u64, u32, Option<Step>);
@@ -19,8 +19,8 @@ pub(super) struct Checks {
     decided: BTreeMap<u64, BlockHash>,
     /// What each honest validator signed.
     signed: BTreeMap<Act, Option<BlockHash>>,
-    /// Transactions of which somebody was told that they are final.
-    pub(super) acknowledged: BTreeSet<TxId>,
+    /// Transactions of which somebody was told that they are final, and by which block.
+    pub(super) acknowledged: BTreeMap<TxId, u64>,
 }
 
 impl Checks {
@@ -88,13 +88,24 @@ impl Checks {
         Ok(())
     }
 
-    /// Nothing that was acknowledged is missing from `included`; when everybody is back, since one may
-    /// acknowledge what others decided before its own disk has it.
+    /// Somebody was told that a transaction is in the block of `height`.
     ///
     /// # Errors
-    /// What is.
-    pub(super) fn nothing_lost(&self, included: &BTreeSet<TxId>) -> anyhow::Result<()> {
-        let lost: Vec<_> = self.acknowledged.difference(included).collect();
+    /// When somebody was told otherwise.
+    pub(super) fn acknowledged(&mut self, id: TxId, height: u64) -> anyhow::Result<()> {
+        let before = *self.acknowledged.entry(id).or_insert(height);
+        ensure!(before == height, "{id} is said to be in blocks {before} and {height}");
+        Ok(())
+    }
+
+    /// What was acknowledged is in the blocks that were named; when everybody is back, since one
+    /// may acknowledge what others decided before its own disk has it.
+    ///
+    /// # Errors
+    /// What is not.
+    pub(super) fn nothing_lost(&self, included: &BTreeMap<TxId, u64>) -> anyhow::Result<()> {
+        let lost = |(id, height): &(&TxId, &u64)| included.get(id) != Some(height);
+        let lost: Vec<_> = self.acknowledged.iter().filter(lost).collect();
         ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
         Ok(())
     }

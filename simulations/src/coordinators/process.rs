@@ -97,19 +97,18 @@ impl Process {
 }
 
 impl Running {
-    /// Transactions of which somebody was told since the last look that they are final.
-    pub(super) fn acknowledged(&mut self) -> Vec<TxId> {
-        let mut done = Vec::new();
+    /// What submitters were told since the last look: by which block their transactions are final,
+    /// or that they are refused (`None`).
+    pub(super) fn answers(&mut self) -> Vec<(TxId, Option<u64>)> {
+        let mut told = Vec::new();
         self.waiting.retain_mut(|(id, answer)| match answer.try_recv() {
             Ok(receipt) => {
-                if receipt.outcome.is_ok() {
-                    done.push(*id);
-                }
+                told.push((*id, receipt.outcome.is_ok().then_some(receipt.height)));
                 false
             }
             Err(oneshot::error::TryRecvError::Empty) => true,
             Err(oneshot::error::TryRecvError::Closed) => false,
         });
-        done
+        told
     }
 }

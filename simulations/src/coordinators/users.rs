@@ -1,5 +1,5 @@
-//! Who uses the ledger meanwhile: accounts that send credits to each other, payers that open holds and
-//! sign vouchers, and coordinators that take part in elections.
+//! Who uses the ledger meanwhile: accounts that send credits to each other, payers that open holds
+//! and sign vouchers, and coordinators that take part in elections.
 
 use super::random::Random;
 use archipelag_protocol::{
@@ -10,7 +10,7 @@ use archipelag_protocol::{
     policy::PaymentPolicy,
     sign::SecretKey,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Accounts that send credits, one after another, whatever becomes of the transfer before.
 const SENDERS: u8 = 8;
@@ -26,6 +26,8 @@ pub(super) struct Users {
     network: NetworkId,
     /// Nonces used up by accounts that don't wait for what they sent before.
     sent: BTreeMap<AccountId, u64>,
+    /// Transfers that were sent, and not refused.
+    pub(super) transfers: BTreeSet<TxId>,
     /// Of holds that were asked for: they may have been refused.
     pub(super) signed: BTreeMap<HoldId, Signed>,
 }
@@ -45,7 +47,7 @@ fn some_user(random: &mut Random, first: u8, count: u8) -> SecretKey {
 
 impl Users {
     pub(super) fn new(network: NetworkId) -> Self {
-        Self { network, sent: BTreeMap::new(), signed: BTreeMap::new() }
+        Self { network, sent: BTreeMap::new(), transfers: BTreeSet::new(), signed: BTreeMap::new() }
     }
 
     fn sign(
@@ -66,7 +68,9 @@ impl Users {
         let nonce = *self.sent.entry(from.account()).and_modify(|n| *n += 1).or_insert(0);
         let to = some_user(random, 0, SENDERS).account();
         let amount = Credits::from_micro(1 + random.below(1_000));
-        self.sign(from, nonce, Action::Transfer { to, amount })
+        let transfer = self.sign(from, nonce, Action::Transfer { to, amount })?;
+        self.transfers.insert(transfer.0);
+        Ok(transfer)
     }
 
     /// A transfer. The next one of the same account follows it.

@@ -2,8 +2,8 @@
 //!
 //! A crash may come in the middle of a write, or before any of the messages that follow it. A
 //! validator may be run twice with one key, each half hearing a part of the messages: it signs
-//! whatever its halves come to, so it equivocates as a liar would ("Twins: BFT Systems Made Robust",
-//! S. Bano and others, 2021).
+//! whatever its halves come to, so it equivocates as a liar would ("Twins: BFT Systems Made
+//! Robust", S. Bano and others, 2021).
 
 use super::{
     Tally,
@@ -110,6 +110,8 @@ pub(super) struct World {
     /// Which side of a partition each process is on.
     sides: Vec<bool>,
     users: Users,
+    /// Transfers, of which one is sent again now and then.
+    sent: Vec<(TxId, SignedTransaction)>,
     checks: Checks,
     tally: Tally,
 }
@@ -176,6 +178,7 @@ impl World {
             random: Random(seed),
             faults: Faults::default(),
             users: Users::new(network),
+            sent: Vec::new(),
             checks: Checks::default(),
             tally: Tally { runs: 1, ..Tally::default() },
         };
@@ -213,8 +216,8 @@ impl World {
         self.plan(index, 0)
     }
 
-    /// Starts the coordinators without a seat. They go on from a snapshot, if there is one, and follow
-    /// the others.
+    /// Starts the coordinators without a seat. They go on from a snapshot, if there is one, and
+    /// follow the others.
     pub(super) fn start_spares(&mut self) -> anyhow::Result<()> {
         for index in self.spares.clone() {
             self.start(index)?;
@@ -289,6 +292,7 @@ impl World {
     pub(super) fn act(&mut self, elections: bool) -> anyhow::Result<()> {
         let transfer = self.users.transfer(&mut self.random)?;
         self.submit(&transfer)?;
+        self.sent.push(transfer);
         if self.random.percent(60) {
             let state = self.latest()?;
             let payment = self.users.payment(&mut self.random, &state)?;
@@ -296,6 +300,11 @@ impl World {
         }
         if self.random.percent(30) {
             self.entrust()?;
+        }
+        if self.random.percent(10)
+            && let Some(again) = self.random.pick(&self.sent).cloned()
+        {
+            self.submit(&again)?;
         }
         for _ in 0..if elections { 3 } else { 0 } {
             let state = self.latest()?;
@@ -332,8 +341,8 @@ impl World {
         Ok(())
     }
 
-    /// Brings a transaction to somebody who decides; to all of them when some may be away or lie, since
-    /// who gets no answer asks another.
+    /// Brings a transaction to somebody who decides; to all of them when some may be away or lie,
+    /// since who gets no answer asks another.
     fn submit(&mut self, (id, signed): &(TxId, SignedTransaction)) -> anyhow::Result<()> {
         let bytes = transaction::to_bytes(signed)?;
         let faults = self.faults;
@@ -391,14 +400,19 @@ impl World {
             self.events.insert((mended, self.order), Event::Mend { process: index });
         }
         running.driver.step(clock).with_context(|| format!("coordinator {validator}"))?;
-        let (acknowledged, state) = (running.acknowledged(), running.coordinator.state());
+        let (answers, state) = (running.answers(), running.coordinator.state());
         let sent: Vec<_> = std::iter::from_fn(|| running.outgoing.try_recv().ok()).collect();
         process.height = state.height;
         if !self.two_faced.contains(&validator) {
             self.checks.state(&state, self.genesis.minted().unwrap_or_default(), &self.users)?;
         }
         if self.is_honest(validator) {
-            self.checks.acknowledged.extend(acknowledged);
+            for (id, height) in answers {
+                match height {
+                    Some(height) => self.checks.acknowledged(id, height)?,
+                    None => drop(self.users.transfers.remove(&id)),
+                }
+            }
         }
         let leave = if crashes { self.random.below(6) } else { u64::MAX };
         for message in sent.into_iter().take(usize::try_from(leave).unwrap_or(usize::MAX)) {
@@ -411,7 +425,8 @@ impl World {
     }
 
     fn crash(&mut self, index: usize) -> anyhow::Result<()> {
-        // A killed process leaves all that it wrote to the operating system; a power cut none, or a part.
+        // A killed process leaves all that it wrote to the operating system; a power cut none, or a
+        // part.
         let keeps = [0, 50, 100];
         let keep = self.random.pick(&keeps).copied().unwrap_or_default();
         let mut draws = Random(self.random.next());
@@ -428,8 +443,8 @@ impl World {
         Ok(())
     }
 
-    /// One at a time, not while another one has not come back from the same, and not before the second
-    /// block, when nobody could tell a loss from a beginning.
+    /// One at a time, not while another one has not come back from the same, and not before the
+    /// second block, when nobody could tell a loss from a beginning.
     fn can_lose_disk(&self) -> bool {
         let back = |process: &Process| {
             process.running.as_ref().is_some_and(|running| running.coordinator.votes())
@@ -561,7 +576,8 @@ impl World {
         self.run(60_000)
     }
 
-    /// All honest ones agree, and a new transfer gets through; nothing that was acknowledged is lost.
+    /// All honest ones agree, and a new transfer gets through; nothing that was acknowledged is
+    /// lost.
     ///
     /// # Errors
     /// What does not hold.
@@ -570,22 +586,18 @@ impl World {
         let fresh = self.users.last_transfer(&mut self.random)?;
         for second in 0..180 {
             // Who is told that no block took it sends it again.
-            if second % SENT_AGAIN_S == 0 && !self.checks.acknowledged.contains(&fresh.0) {
+            if second % SENT_AGAIN_S == 0 && !self.checks.acknowledged.contains_key(&fresh.0) {
                 self.submit(&fresh)?;
             }
             self.run(1_000)?;
-            if self.agree() && self.checks.acknowledged.contains(&fresh.0) {
+            if self.agree() && self.checks.acknowledged.contains_key(&fresh.0) {
                 break;
             }
         }
-        ensure!(self.checks.acknowledged.contains(&fresh.0), "nothing is decided any more");
+        ensure!(self.checks.acknowledged.contains_key(&fresh.0), "nothing is decided any more");
         ensure!(self.agree(), "somebody stays behind");
         let chain = self.chain()?;
-        let included: BTreeSet<_> = chain
-            .iter()
-            .flat_map(|certified| &certified.block.transactions)
-            .map(transaction::id)
-            .collect::<Result<_, _>>()?;
+        let included = included(&chain)?;
         self.checks.nothing_lost(&included)?;
         let mut state = State::genesis(self.genesis.clone())?;
         for certified in &chain {
@@ -593,6 +605,18 @@ impl World {
         }
         self.tally.blocks = state.height;
         self.tally.transactions = u64::try_from(included.len())?;
+        Ok(())
+    }
+
+    /// Every transfer that nobody refused is in a block, where nothing was lost but messages.
+    ///
+    /// # Errors
+    /// What is not.
+    pub(super) fn all_included(&self) -> anyhow::Result<()> {
+        let included = included(&self.chain()?)?;
+        let missing = self.users.transfers.iter().filter(|id| !included.contains_key(*id));
+        let missing: Vec<_> = missing.collect();
+        ensure!(missing.is_empty(), "in no block: {missing:?}");
         Ok(())
     }
 
@@ -687,6 +711,17 @@ impl World {
         };
         self.processes.iter().map(one).collect::<Vec<_>>().join("; ")
     }
+}
+
+/// The transactions of a chain, and their heights.
+fn included(chain: &[CertifiedBlock]) -> anyhow::Result<BTreeMap<TxId, u64>> {
+    let mut included = BTreeMap::new();
+    for CertifiedBlock { block, .. } in chain {
+        for signed in &block.transactions {
+            included.insert(transaction::id(signed)?, block.header.height);
+        }
+    }
+    Ok(included)
 }
 
 /// At most `limit` blocks from `from` on that a process has.

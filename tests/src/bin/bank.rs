@@ -1,7 +1,7 @@
-//! A bank kept by five coordinators while everything goes wrong, in the manner of Jepsen (K. Kingsbury):
-//! clients transfer credits at random and read all balances, while coordinators are killed, stopped
-//! and cut off from each other. Every read must add up to all credits, and no transfer that was
-//! acknowledged may be missing.
+//! A bank kept by five coordinators while everything goes wrong, in the manner of Jepsen (K.
+//! Kingsbury): clients transfer credits at random and read all balances, while coordinators are
+//! killed, stopped and cut off from each other. Every read must add up to all credits, and no
+//! transfer that was acknowledged may be missing.
 //!
 //! `tests/bank.sh` builds and runs it. It prints what happened as one JSON object.
 

@@ -1,7 +1,8 @@
 //! Our ids, votes and validators in the forms that the consensus library asks for.
 //!
-//! A value is its block's hash and nothing else: the body travels beside it. Every validator has one
-//! vote. A message carries its signer, who is not among the signed bytes: the key is the signer.
+//! A value is its block's hash and nothing else: the body travels beside it. Every validator has
+//! one vote. A message carries its signer, who is not among the signed bytes: the key is the
+//! signer.
 
 use arc_malachitebft_core_types as core;
 use archipelag_protocol::{

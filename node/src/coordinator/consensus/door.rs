@@ -3,8 +3,8 @@
 //!
 //! The library bounds little: it verifies certificates signature by signature, takes any body for
 //! one of its two for a round, and knows no senders. So a message gets in when its lengths, rounds
-//! and signers are possible; what is kept is bounded for each sender, so that nobody takes another's
-//! room; and who asks is answered now and then.
+//! and signers are possible; what is kept is bounded for each sender, so that nobody takes
+//! another's room; and who asks is answered now and then.
 
 use super::{
     CLOCK_DRIFT_MS,

@@ -117,7 +117,8 @@ pub(super) struct Io {
     pub(super) signed: BTreeMap<Act, Signed>,
     /// Proofs that validators signed two things, by who did.
     pub(super) evidence: BTreeMap<AccountId, Evidence>,
-    /// The vouchers that this one redeems for somebody, one of a lane, in the order in which they came.
+    /// The vouchers that this one redeems for somebody, one of a lane, in the order in which they
+    /// came.
     pub(super) entrusted: Vec<SignedVoucher>,
     /// Whether the log of an earlier run is being fed again.
     pub(super) replaying: bool,
@@ -153,7 +154,8 @@ impl Io {
         self.mempool.add(self.now, &self.state, submission)
     }
 
-    /// What a block leads to; signatures of transactions that wait here were checked when they came.
+    /// What a block leads to; signatures of transactions that wait here were checked when they
+    /// came.
     ///
     /// # Errors
     /// As [`State::apply`].
@@ -403,8 +405,8 @@ impl Io {
         self.signed.entry(act).or_insert(signed);
     }
 
-    /// Logs what the library wants logged. What is fed again from the log is there already, but what
-    /// is signed for the first time meanwhile is not.
+    /// Logs what the library wants logged. What is fed again from the log is there already, but
+    /// what is signed for the first time meanwhile is not.
     fn append(&mut self, height: u64, input: &Input<Context>) -> Result<(), Stop> {
         if height != self.height() {
             // The library's late words on a height that is decided.

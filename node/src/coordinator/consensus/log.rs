@@ -2,7 +2,8 @@
 //! consensus library's inputs, in our own form.
 //!
 //! Everything in it is durable before a message leaves that follows from it (the driver sees to
-//! that), so it is the fence against signing twice, too: whatever this coordinator sent stands here.
+//! that), so it is the fence against signing twice, too: whatever this coordinator sent stands
+//! here.
 
 use super::context::{
     self, Address, Context, Height, Value, core_proposal, core_vote, round_of, signed_proposal_of,

@@ -2,9 +2,9 @@
 //! I/O (`arc-malachitebft-core-consensus`), and what it needs around it.
 //!
 //! The library decides one height at a time and forgets everything between two. Here is what feeds
-//! it and does what it asks ([`io`]), what a coordinator must not forget ([`log`]), the blocks that it is
-//! about ([`blocks`]), what others say ([`peers`]), and what is checked of that before the library sees
-//! it ([`door`]). One validator alone decides at once, by the same path.
+//! it and does what it asks ([`io`]), what a coordinator must not forget ([`log`]), the blocks that
+//! it is about ([`blocks`]), what others say ([`peers`]), and what is checked of that before the
+//! library sees it ([`door`]). One validator alone decides at once, by the same path.
 //!
 //! What the library asks of its surroundings, and where it is easily misused, is in `README.md`
 //! beside this file.
@@ -102,8 +102,8 @@ pub(crate) struct Consensus {
     newcomer: Option<Newcomer>,
     /// When a transaction of its own may be sent again.
     asks: Timestamp,
-    /// Transactions of other coordinators since the last tick, and own ones that they have to hear of:
-    /// together they cost less.
+    /// Transactions of other coordinators since the last tick, and own ones that they have to hear
+    /// of: together they cost less.
     arrived: BTreeMap<NodeId, Vec<ByteBuf>>,
     told: Vec<Arc<[u8]>>,
     /// The block that begins the next height, when that is ours to propose.
@@ -119,7 +119,8 @@ impl std::fmt::Debug for Consensus {
 
 impl Consensus {
     /// An engine that goes on from `state`, whose last block is final by `last`, and from what its
-    /// log has of the next height. Unless it `has_voted`, as far as its disk knows, it watches first.
+    /// log has of the next height. Unless it `has_voted`, as far as its disk knows, it watches
+    /// first.
     pub(crate) fn new(
         key: SecretKey,
         node: Option<NodeId>,
@@ -198,8 +199,8 @@ impl Consensus {
         }
     }
 
-    /// Feeds the library one input. When it asks for a second signature where one was given, the rest
-    /// of the height is followed without signing.
+    /// Feeds the library one input. When it asks for a second signature where one was given, the
+    /// rest of the height is followed without signing.
     fn feed(&mut self, input: CoreInput<Context>) -> Result<(), Fatal> {
         let (before, height) = (self.io.outputs.len(), self.io.height());
         match self.process(input) {

@@ -1,11 +1,11 @@
-//! A coordinator that has just started. Until it has heard from the others where they are it does not
-//! answer for the ledger; and one whose disk knows of no vote of its own, since it is new or has lost
-//! its disk, watches before it votes: it may have voted already.
+//! A coordinator that has just started. Until it has heard from the others where they are it does
+//! not answer for the ledger; and one whose disk knows of no vote of its own, since it is new or
+//! has lost its disk, watches before it votes: it may have voted already.
 //!
 //! Who votes at a height has seen the one before decided, and for that two thirds had seen the one
-//! before that. So when enough others have said that they are not ahead of it, this one's own forgotten
-//! votes are at most two heights ahead, and it votes from the third on. While the
-//! others have no block at all the network begins, and it votes at once: who loses its disk before the
+//! before that. So when enough others have said that they are not ahead of it, this one's own
+//! forgotten votes are at most two heights ahead, and it votes from the third on. While the others
+//! have no block at all the network begins, and it votes at once: who loses its disk before the
 //! second block of a network is not held back.
 
 use archipelag_protocol::{
@@ -51,7 +51,8 @@ impl Newcomer {
         *said = height.max(*said);
     }
 
-    /// Whether it is where the others are, and has forgotten nothing of what is still to be decided.
+    /// Whether it is where the others are, and has forgotten nothing of what is still to be
+    /// decided.
     pub(super) fn has_arrived(
         &mut self,
         now: Timestamp,

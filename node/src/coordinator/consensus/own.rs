@@ -1,5 +1,6 @@
-//! What a coordinator asks of the ledger by itself: that who signed two things loses stake and seat,
-//! its own turns back when it missed one, and what vouchers are worth that payees entrusted to it.
+//! What a coordinator asks of the ledger by itself: that who signed two things loses stake and
+//! seat, its own turns back when it missed one, and what vouchers are worth that payees entrusted
+//! to it.
 
 use super::{
     Consensus,
@@ -23,8 +24,8 @@ const MAX_ENTRUSTED: usize = 1_024;
 const MAX_ENTRUSTED_BY_ONE: usize = 64;
 
 impl Io {
-    /// Keeps what proves that a validator signed two things, one proof of each, until the ledger has
-    /// one.
+    /// Keeps what proves that a validator signed two things, one proof of each, until the ledger
+    /// has one.
     pub(super) fn accuse(&mut self, seen: &MisbehaviorEvidence<Context>) {
         let votes = seen.votes.iter().flat_map(|(_, pairs)| pairs);
         let votes =
@@ -112,7 +113,8 @@ impl Consensus {
         let Some(submission) = self.own()? else { return Ok(()) };
         self.asks = self.io.now.after_ms(AGAIN_MS);
         self.io.broadcast(&Message::Transactions(vec![submission.bytes.to_vec().into()]));
-        // Full, or the operator is at it with the same nonce: our own next block has it all the same.
+        // Full, or the operator is at it with the same nonce: our own next block has it all the
+        // same.
         if let Err(reason) = self.io.admit(submission) {
             tracing::debug!(%reason, "coordinator.asks_again");
         }

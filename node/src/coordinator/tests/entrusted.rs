@@ -43,7 +43,8 @@ fn a_coordinator_redeems_for_who_can_not() {
     let (one, other) = (hold_of(0), hold_of(1));
     let redeemed = |hold| node.coordinator.state().holds[&hold].redeemed.micro();
 
-    // What pays nobody is not taken: of no hold, of another payer, for another payee, above the cap.
+    // What pays nobody is not taken: of no hold, of another payer, for another payee, above the
+    // cap.
     let worthless = vec![
         voucher(HoldId([7; 32]), 0, 1, 1, 10),
         voucher(one, 3, 1, 1, 10),

@@ -269,8 +269,8 @@ async fn a_refused_job_never_runs_wherever_the_disk_failed() {
     }
 }
 
-/// The first is refused before the Consumer hears of it: nobody pays for what has no record. Each of
-/// the others would leave something to be undone, and there is no room for as many as may come.
+/// The first is refused before the Consumer hears of it: nobody pays for what has no record. Each
+/// of the others would leave something to be undone, and there is no room for as many as may come.
 #[tokio::test]
 async fn a_disk_that_fails_takes_no_jobs_on() {
     let disk = FlakyDisk::default();

@@ -1,4 +1,5 @@
-//! The actor's part for Kademlia: catalog entries, verified when stored and when read, and providers.
+//! The actor's part for Kademlia: catalog entries, verified when stored and when read, and
+//! providers.
 
 use super::{Actor, Lookup, identity};
 use archipelag_protocol::{catalog::Entry, codec, event::bounded, limits::MAX_ENTRY_BYTES};
