@@ -85,8 +85,8 @@ pub enum Response {
         size_bytes: u64,
         part: serde_bytes::ByteBuf,
     },
-    /// How many vouchers the coordinator is going to redeem. The others are worth nothing to it. It
-    /// forgets them when it is restarted.
+    /// How many of the vouchers are worth something. The coordinator redeems them as far as it has
+    /// room, and forgets them when it is restarted: the payee keeps its own.
     Entrusted(u16),
     /// It could not be answered now; the text says why.
     Unavailable(String),

@@ -98,12 +98,7 @@ impl Users {
     ) -> anyhow::Result<(TxId, SignedTransaction)> {
         let from = some_user(random, SENDERS, PAYERS);
         let nonce = state.accounts.get(&from.account()).map_or(0, |account| account.nonce);
-        let own: Vec<_> = state
-            .holds
-            .iter()
-            .filter(|(_, hold)| hold.payer == from.account())
-            .map(|(id, hold)| (*id, hold.payee, hold.cap))
-            .collect();
+        let own = holds_of(state, from.account());
         let some = random.pick(&own).copied();
         let action = match (random.below(10), some) {
             (0, Some((hold, ..))) => Action::CloseHold { hold },
@@ -136,12 +131,7 @@ impl Users {
         state: &State,
     ) -> anyhow::Result<Option<SignedVoucher>> {
         let from = some_user(random, SENDERS, PAYERS);
-        let own: Vec<_> = state
-            .holds
-            .iter()
-            .filter(|(_, hold)| hold.payer == from.account())
-            .map(|(id, hold)| (*id, hold.payee, hold.cap))
-            .collect();
+        let own = holds_of(state, from.account());
         let Some(hold) = random.pick(&own).copied() else { return Ok(None) };
         self.voucher(random, &from, hold, state).map(Some)
     }
@@ -216,6 +206,12 @@ impl Users {
         let nonce = state.accounts.get(&from.account()).map_or(0, |account| account.nonce);
         self.sign(from, nonce, action)
     }
+}
+
+/// The open holds of a payer, with payee and cap.
+fn holds_of(state: &State, payer: AccountId) -> Vec<(HoldId, AccountId, Credits)> {
+    let own = state.holds.iter().filter(|(_, hold)| hold.payer == payer);
+    own.map(|(id, hold)| (*id, hold.payee, hold.cap)).collect()
 }
 
 /// A hold for each of one or two payees.
