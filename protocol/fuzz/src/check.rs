@@ -21,9 +21,9 @@ use archipelag_protocol::{
         transaction,
     },
     limits::{
-        MAX_ADVERT_BYTES, MAX_BLOCK_BYTES, MAX_CHUNK_BYTES, MAX_ENTRY_BYTES, MAX_FRAME_BYTES,
-        MAX_JSON_DEPTH, MAX_MANIFEST_BYTES, MAX_PAGE, MAX_QUERY_BYTES, MAX_REASON_BYTES,
-        MAX_TRANSACTION_BYTES,
+        MAX_ADVERT_BYTES, MAX_BATCH, MAX_BLOCK_BYTES, MAX_CHUNK_BYTES, MAX_ENTRY_BYTES,
+        MAX_FRAME_BYTES, MAX_JSON_DEPTH, MAX_MANIFEST_BYTES, MAX_PAGE, MAX_QUERY_BYTES,
+        MAX_REASON_BYTES, MAX_TRANSACTION_BYTES,
     },
     manifest::{self, SignedManifest, Version, check_slug},
     payment::{IslandReceipt, SettledReceipt, SignedVoucher},
