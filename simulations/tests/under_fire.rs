@@ -38,7 +38,7 @@ fn crashes_lose_nothing_that_was_acknowledged() {
 #[test]
 fn who_loses_its_disk_says_nothing_twice() {
     let tally = survive(Trouble::LostDisks);
-    assert!(tally.disks_lost * 4 > SEEDS, "{tally:?}");
+    assert!(tally.disks_lost * 2 > SEEDS, "{tally:?}");
 }
 
 #[test]
@@ -71,13 +71,13 @@ fn silence_of_one_is_waited_for_and_no_more() {
 #[test]
 fn seats_change_hands_while_everything_goes_wrong() {
     let tally = survive(Trouble::Elections);
-    assert!(tally.elections * 3 > SEEDS, "{tally:?}");
+    assert!(tally.elections * 2 > SEEDS, "{tally:?}");
 }
 
 #[test]
 fn who_says_two_things_is_found_out_now_and_then() {
     let tally = survive(Trouble::Purges);
-    assert!(tally.slashed * 5 > SEEDS, "{tally:?}");
+    assert!(tally.slashed * 4 > SEEDS, "{tally:?}");
 }
 
 #[test]

@@ -116,19 +116,22 @@ impl Tally {
 impl Trouble {
     fn faults(self) -> Faults {
         let calm = Faults::default();
+        let crashes = |crash_every| Faults { crash_every, blackout_percent: 5, ..calm };
         match self {
             Self::Calm | Self::LateJoiners => calm,
             Self::Loss => Faults { loss_percent: 5, delay_ms: 300, skew_ms: 1_500, ..calm },
-            Self::Crashes => Faults { loss_percent: 2, crash_every: 40, ..calm },
+            Self::Crashes => Faults { loss_percent: 2, ..crashes(25) },
             Self::LostDisks => {
-                Faults { loss_percent: 2, crash_every: 100, lose_disks: true, ..calm }
+                // Nobody loses a disk before all are back.
+                let rare = Faults { blackout_percent: 1, ..crashes(200) };
+                Faults { loss_percent: 2, lose_disks: true, ..rare }
             }
-            Self::FailingDisks => Faults { fail_every: 80, crash_every: 400, ..calm },
-            Self::Partitions => Faults { partition: true, crash_every: 200, ..calm },
-            Self::TwoFaced => Faults { loss_percent: 2, delay_ms: 100, crash_every: 250, ..calm },
-            Self::Forger => Faults { loss_percent: 1, delay_ms: 60, crash_every: 400, ..calm },
+            Self::FailingDisks => Faults { fail_every: 80, ..crashes(400) },
+            Self::Partitions => Faults { partition: true, ..crashes(200) },
+            Self::TwoFaced => Faults { loss_percent: 2, delay_ms: 100, ..crashes(250) },
+            Self::Forger => Faults { loss_percent: 1, delay_ms: 60, ..crashes(400) },
             Self::Silent => Faults { loss_percent: 1, delay_ms: 60, mute: true, ..calm },
-            Self::Elections => Faults { loss_percent: 3, delay_ms: 60, crash_every: 200, ..calm },
+            Self::Elections => Faults { loss_percent: 3, delay_ms: 60, ..crashes(200) },
             Self::Purges => Faults { loss_percent: 2, delay_ms: 100, ..calm },
         }
     }
@@ -193,7 +196,8 @@ impl Trouble {
         world.set_faults(self.faults());
         let count = match self {
             Self::LateJoiners => 300,
-            Self::LostDisks | Self::Elections => 30,
+            Self::LostDisks => 60,
+            Self::Elections => 45,
             _ => 12,
         };
         for _ in 0..count {

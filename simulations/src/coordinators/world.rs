@@ -38,6 +38,8 @@ const RETRY_MS: u64 = 1_000;
 const OPERATIONS: u64 = 12;
 /// After how many seconds a user sends again what no block took.
 const SENT_AGAIN_S: u64 = 10;
+/// What coordinators do about elections per act of a user, when there are some.
+const CANVASSED: usize = 5;
 /// How long one validator says nothing before it is another's turn, when some do.
 const MUTE_MS: u64 = 5_000;
 
@@ -47,6 +49,8 @@ pub(super) struct Faults {
     pub(super) delay_ms: u64,
     /// One crash per so many steps; zero for none.
     pub(super) crash_every: u64,
+    /// How often a user's act finds everybody killed at once.
+    pub(super) blackout_percent: u64,
     /// One disk that refuses writes for seconds per so many steps.
     pub(super) fail_every: u64,
     pub(super) skew_ms: u64,
@@ -63,6 +67,7 @@ impl Default for Faults {
             loss_percent: 0,
             delay_ms: 20,
             crash_every: 0,
+            blackout_percent: 0,
             fail_every: 0,
             skew_ms: 0,
             partition: false,
@@ -306,7 +311,7 @@ impl World {
         {
             self.submit(&again)?;
         }
-        for _ in 0..if elections { 3 } else { 0 } {
+        for _ in 0..if elections { CANVASSED } else { 0 } {
             let state = self.latest()?;
             let vote = self.users.canvass(&mut self.random, &self.keys, &state)?;
             self.submit(&vote)?;
@@ -316,7 +321,7 @@ impl World {
                 *side = self.random.percent(50);
             }
         }
-        if self.faults.crash_every > 0 && self.random.percent(5) {
+        if self.random.percent(self.faults.blackout_percent) {
             self.black_out()?;
         }
         if self.faults.skew_ms > 0 && self.random.percent(30) {
@@ -430,7 +435,7 @@ impl World {
         let keeps = [0, 50, 100];
         let keep = self.random.pick(&keeps).copied().unwrap_or_default();
         let mut draws = Random(self.random.next());
-        let losable = self.faults.lose_disks && self.can_lose_disk() && self.random.percent(80);
+        let losable = self.faults.lose_disks && self.can_lose_disk() && self.random.percent(95);
         let process = self.process(index)?;
         process.kill(|_| draws.percent(keep));
         if losable {
