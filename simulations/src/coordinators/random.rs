@@ -1,20 +1,27 @@
-//! Numbers that depend on the seed alone.
+//! Draws that depend on the seed alone.
 
-/// SplitMix64 (S. Vigna, public domain).
+use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::IndexedRandom as _};
+
 #[derive(Debug)]
-pub(super) struct Random(pub(super) u64);
+pub(super) struct Random(Xoshiro256PlusPlus);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
+    /// Another one, whose draws leave those of this one as they are.
+    pub(super) fn split(&mut self) -> Self {
+        Self::new(self.next())
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0.random()
+    }
+
+    /// A number below `bound`; zero when that is zero.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.0.random_range(0..bound.max(1))
     }
 
     pub(super) fn percent(&mut self, chance: u64) -> bool {
@@ -26,9 +33,8 @@ impl Random {
         every > 0 && self.below(every) == 0
     }
 
-    /// One of a list that is not empty.
+    /// One of a list; none of an empty one.
     pub(super) fn pick<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
-        let index = self.below(u64::try_from(list.len()).unwrap_or(u64::MAX));
-        list.get(usize::try_from(index).unwrap_or_default())
+        list.choose(&mut self.0)
     }
 }

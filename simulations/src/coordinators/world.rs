@@ -180,7 +180,7 @@ impl World {
             events: BTreeMap::new(),
             order: 0,
             now: START,
-            random: Random(seed),
+            random: Random::new(seed),
             faults: Faults::default(),
             users: Users::new(network),
             sent: Vec::new(),
@@ -434,7 +434,7 @@ impl World {
         // part.
         let keeps = [0, 50, 100];
         let keep = self.random.pick(&keeps).copied().unwrap_or_default();
-        let mut draws = Random(self.random.next());
+        let mut draws = self.random.split();
         let losable = self.faults.lose_disks && self.can_lose_disk() && self.random.percent(95);
         let process = self.process(index)?;
         process.kill(|_| draws.percent(keep));

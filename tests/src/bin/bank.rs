@@ -7,6 +7,7 @@
 
 use anyhow::{Context as _, bail, ensure};
 use archipelag_tests::{lab::Lab, text};
+use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::IndexedRandom as _};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,21 +47,11 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SplitMix64 (S. Vigna, public domain).
-struct Random(u64);
+/// Draws that depend on the seed alone.
+type Random = Xoshiro256PlusPlus;
 
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn pause(&mut self, from_ms: u64, to_ms: u64) {
-        thread::sleep(Duration::from_millis(from_ms + self.below(to_ms - from_ms)));
-    }
+fn pause(random: &mut Random, ms: std::ops::Range<u64>) {
+    thread::sleep(Duration::from_millis(random.random_range(ms)));
 }
 
 /// What became of the transfers, and what went wrong.
@@ -261,15 +252,14 @@ impl Bank {
 
     /// Transfers and reads, one after another, until it is over.
     fn client(&self, index: u8) -> anyhow::Result<()> {
-        let mut random = Random(self.seed.wrapping_add(u64::from(index) << 32));
+        let mut random = Random::seed_from_u64(self.seed.wrapping_add(u64::from(index) << 32));
         while !self.is_over() {
-            if random.below(10) < 3 {
+            if random.random_ratio(3, 10) {
                 self.read(index)?;
                 continue;
             }
-            let to = random.below(u64::from(COORDINATORS));
-            let to = self.accounts.get(usize::try_from(to)?).context("an account")?;
-            let amount = format!("0.{:06}", 1 + random.below(999_999));
+            let to = self.accounts.choose(&mut random).context("an account")?;
+            let amount = format!("0.{:06}", random.random_range(1..1_000_000));
             match self.cli(index, &["account", "transfer", to, &amount])? {
                 Some(output) if output.status.success() => {
                     let answer: Value = serde_json::from_slice(&output.stdout)?;
@@ -281,7 +271,7 @@ impl Bank {
                 }
                 _ => {
                     lock(&self.history).unknown += 1;
-                    random.pause(100, 500);
+                    pause(&mut random, 100..500);
                 }
             }
         }
@@ -308,19 +298,19 @@ impl Bank {
 
     /// One misfortune after another, sometimes two at once.
     fn nemesis(&self) -> anyhow::Result<()> {
-        let mut random = Random(self.seed ^ 0xfa_17);
+        let mut random = Random::seed_from_u64(self.seed ^ 0xfa_17);
         while !self.is_over() {
-            random.pause(1_000, 4_000);
-            let victim = u8::try_from(random.below(u64::from(COORDINATORS)))?;
+            pause(&mut random, 1_000..4_000);
+            let victim = random.random_range(0..COORDINATORS);
             let kinds = ["kill", "stop", "partition", "kill and partition", "kill all"];
-            let kind = kinds[usize::try_from(random.below(5))?];
+            let kind = *kinds.choose(&mut random).context("a misfortune")?;
             *lock(&self.history).faults.entry(kind).or_insert(0) += 1;
             self.note(&format!("{kind}: coordinator {victim}"));
             if kind.ends_with("partition") {
                 let mut halves: Vec<_> = (0..COORDINATORS).map(|index| index == victim).collect();
                 // One alone, or two.
-                let other = usize::try_from(random.below(u64::from(COORDINATORS)))?;
-                halves[other] |= random.below(2) == 0;
+                let other = random.random_range(0..halves.len());
+                halves[other] |= random.random_ratio(1, 2);
                 self.lab.divide(&halves)?;
             }
             match kind {
@@ -329,7 +319,7 @@ impl Bank {
                 "kill all" => (0..COORDINATORS).try_for_each(|index| self.kill(index))?,
                 _ => self.kill(victim)?,
             }
-            random.pause(1_000, 7_000);
+            pause(&mut random, 1_000..7_000);
             match kind {
                 "stop" => self.signal(victim, "-CONT")?,
                 "partition" => {}
@@ -339,7 +329,7 @@ impl Bank {
                 _ => drop(self.start(victim)?),
             }
             if kind.ends_with("partition") {
-                random.pause(500, 3_000);
+                pause(&mut random, 500..3_000);
                 self.lab.divide(&[false; COORDINATORS as usize])?;
             }
         }
