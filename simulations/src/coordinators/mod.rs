@@ -6,6 +6,7 @@
 //! ([`checks`]). One seed gives one history, to the byte.
 
 mod checks;
+mod faults;
 mod liar;
 mod process;
 mod random;
@@ -15,6 +16,7 @@ mod world;
 use anyhow::ensure;
 use archipelag_protocol::{amount::Credits, policy::ElectionPolicy};
 use clap::ValueEnum;
+use faults::Faults;
 use serde::Serialize;
 use std::{
     ops::Range,
@@ -23,7 +25,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
-use world::{Faults, World};
+use world::World;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
