@@ -4,10 +4,12 @@ use super::*;
 use crate::{
     disk::{Handle, MemoryDisk},
     environment::{Executor, InlineWorkers, Tasks, TokioExecutor},
+    mesh::now,
 };
 use archipelag_protocol::{
     id::TxId,
-    ledger::{Hold, IslandStanding, TransactionReceipt},
+    ledger::{Action, Hold, IslandStanding, Payee, TransactionReceipt},
+    payment::SignedVoucher,
     policy::Policy,
     sign::SecretKey,
 };
