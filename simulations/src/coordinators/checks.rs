@@ -24,8 +24,7 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// An honest process is at `state`. No two decide differently; credits are conserved; no hold
-    /// paid more than its payer reserved, or signed.
+    /// An honest process is at `state`, which is looked at when none was before.
     ///
     /// # Errors
     /// The rule that is broken.
@@ -35,12 +34,25 @@ impl Checks {
         minted: Credits,
         users: &Users,
     ) -> anyhow::Result<()> {
-        let (height, block) = (state.height, state.last_block);
-        if let Some(decided) = self.decided.get(&height) {
-            ensure!(*decided == block, "two blocks are decided at height {height}");
-            return Ok(());
+        if self.decided.contains_key(&state.height) {
+            return self.agreed(state);
         }
-        self.decided.insert(height, block);
+        self.block(state, minted, users)
+    }
+
+    /// A block led to `state`: no two decide differently; credits are conserved; no hold paid more
+    /// than its payer reserved, or signed.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub(super) fn block(
+        &mut self,
+        state: &State,
+        minted: Credits,
+        users: &Users,
+    ) -> anyhow::Result<()> {
+        self.agreed(state)?;
+        let height = state.height;
         ensure!(state.minted == minted, "{} credits at block {height}, not {minted}", state.minted);
         state.check_conservation().map_err(|broken| {
             anyhow::anyhow!("block {height}: {} microcredits of {}", broken.found, broken.minted)
@@ -57,6 +69,12 @@ impl Checks {
             }
             ensure!(sum == hold.redeemed, "hold {id}: its lanes paid {sum}, it {}", hold.redeemed);
         }
+        Ok(())
+    }
+
+    fn agreed(&mut self, state: &State) -> anyhow::Result<()> {
+        let decided = *self.decided.entry(state.height).or_insert(state.last_block);
+        ensure!(decided == state.last_block, "two blocks are decided at height {}", state.height);
         Ok(())
     }
 

@@ -40,9 +40,12 @@ impl World {
         let chain = self.chain()?;
         let included = included(&chain)?;
         self.checks.nothing_lost(&included)?;
-        let mut state = State::genesis(self.genesis.clone())?;
+        // Processes pass over some in one step.
+        let (mut state, minted) = (State::genesis(self.genesis.clone())?, self.genesis.minted());
+        let minted = minted.context("more credits than there can be")?;
         for certified in &chain {
             state = archipelag_node::coordinator::follow(&state, certified)?;
+            self.checks.block(&state, minted, &self.users)?;
         }
         self.tally.blocks = state.height;
         self.tally.transactions = u64::try_from(included.len())?;
