@@ -69,6 +69,15 @@ impl Mempool {
         !self.ready.is_empty()
     }
 
+    /// A transaction with which the next block could begin.
+    pub(crate) fn first_ready(&self, state: &State) -> Option<&Submission> {
+        let first = |account: &AccountId| {
+            let waiting = self.accounts.get(account)?;
+            waiting.get(&expected_nonce(state, *account)).map(|pending| &pending.submission)
+        };
+        self.ready.iter().find_map(first)
+    }
+
     /// When the oldest transaction will have waited too long.
     pub(crate) fn expiry(&self) -> Option<Timestamp> {
         self.arrivals.first().map(|(arrived, _, _)| arrived.after_ms(MAX_WAIT_MS))

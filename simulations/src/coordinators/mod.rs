@@ -209,6 +209,9 @@ impl Trouble {
         if matches!(self, Self::Calm | Self::Loss | Self::Silent) {
             world.all_included()?;
         }
+        if self == Self::Calm {
+            world.nobody_waited()?;
+        }
         if self == Self::LateJoiners {
             world.start_spares()?;
         }

@@ -12,15 +12,15 @@ use archipelag_protocol::{id::BlockHash, ledger::Block};
 use std::sync::Arc;
 
 impl Consensus {
-    /// Lets the next height begin when something can be put into a block. Who proposes first finds
-    /// out by making it: what is not allowed must not cause an empty one.
+    /// Lets the next height begin when something can be put into a block: what is not allowed must
+    /// cause no empty one. Who proposes first finds out by making it.
     pub(super) fn prepare(&mut self) -> Result<(), Fatal> {
         if self.io.running || self.wanted || !self.io.mempool.is_ready() || !self.decides() {
             return Ok(());
         }
         let first = self.io.state.turns().first() == Some(&self.io.me());
         self.prepared = if first { self.build()? } else { None };
-        self.wanted = !first || self.prepared.is_some();
+        self.wanted = if first { self.prepared.is_some() } else { self.io.has_allowed() };
         Ok(())
     }
 

@@ -154,6 +154,18 @@ impl Io {
         self.mempool.add(self.now, &self.state, submission)
     }
 
+    /// Whether the next block could have something that waits here. What it could not is refused:
+    /// who proposes would leave it out, and be taken for absent by those who wait for a block.
+    pub(super) fn has_allowed(&mut self) -> bool {
+        while let Some(first) = self.mempool.first_ready(&self.state) {
+            let Err(reason) = self.state.allows(&first.transaction, first.id) else { return true };
+            let first = first.clone();
+            self.mempool.refuse(&self.state, &first);
+            self.outputs.push(Output::Refused { transaction: first.id, reason });
+        }
+        false
+    }
+
     /// What a block leads to; signatures of transactions that wait here were checked when they
     /// came.
     ///

@@ -17,6 +17,8 @@ pub(crate) mod log;
 mod newcomer;
 mod own;
 mod peers;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use super::{

@@ -64,6 +64,19 @@ impl World {
         Ok(())
     }
 
+    /// Each block was decided at once and has a transaction, where nothing went wrong.
+    ///
+    /// # Errors
+    /// Which was waited for.
+    pub(crate) fn nobody_waited(&self) -> anyhow::Result<()> {
+        for CertifiedBlock { block, certificate } in self.chain()? {
+            let (height, round) = (certificate.height, certificate.round);
+            ensure!(round == 0, "block {height} took until round {round}");
+            ensure!(!block.transactions.is_empty(), "block {height} is empty");
+        }
+        Ok(())
+    }
+
     /// Whether all honest processes are at one height.
     fn agree(&self) -> bool {
         let honest = self.processes.iter().filter(|process| self.is_honest(process.validator));
