@@ -137,14 +137,8 @@ impl Workers for InlineWorkers {
 /// # Errors
 /// When the operating system's resolver settings can't be read or a key is unusable.
 pub fn network_transport(key: &identity::Keypair) -> anyhow::Result<MeshTransport> {
-    use libp2p::{core::upgrade::Version, dns, noise, quic, tcp, yamux};
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(key)?)
-        .multiplex(yamux::Config::default())
-        // Who connects and says nothing must not keep a place.
-        .timeout(UPGRADE_TIMEOUT)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    use libp2p::{dns, quic, tcp};
+    let tcp = secured(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)), key)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(key))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let both = quic.or_transport(tcp).map(|either, _| either.into_inner());
@@ -156,14 +150,28 @@ pub fn network_transport(key: &identity::Keypair) -> anyhow::Result<MeshTranspor
 /// # Errors
 /// When the key is unusable.
 pub fn memory_transport(key: &identity::Keypair) -> anyhow::Result<MeshTransport> {
-    use libp2p::{
-        core::{transport::MemoryTransport, upgrade::Version},
-        noise, yamux,
-    };
-    Ok(MemoryTransport::default()
+    secured(libp2p::core::transport::MemoryTransport::default(), key)
+}
+
+/// Encrypts and multiplexes what a transport of byte streams yields: Noise and Yamux.
+///
+/// # Errors
+/// When the key is unusable.
+pub fn secured<T>(streams: T, key: &identity::Keypair) -> anyhow::Result<MeshTransport>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    use libp2p::{core::upgrade::Version, noise, yamux};
+    Ok(streams
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(yamux::Config::default())
+        // Who connects and says nothing must not keep a place.
+        .timeout(UPGRADE_TIMEOUT)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed())
 }

@@ -88,6 +88,12 @@ macro_rules! id {
             pub fn short(&self) -> String {
                 hex_encode(&self.0[..4])
             }
+
+            /// The first bytes as a number, for counters and traces: most likely no other has it.
+            #[must_use]
+            pub fn prefix(&self) -> u64 {
+                self.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+            }
         }
 
         impl fmt::Display for $name {

@@ -287,6 +287,12 @@ impl Mesh {
     }
 
     /// Addresses that others can dial, with this node's peer id.
+    /// How many nodes this one exchanges adverts with at first hand: its neighbours in gossip.
+    #[must_use]
+    pub fn neighbours(&self) -> usize {
+        self.shared.neighbours()
+    }
+
     #[must_use]
     pub fn listen_addresses(&self) -> Vec<String> {
         self.shared.listen_addresses().iter().map(ToString::to_string).collect()

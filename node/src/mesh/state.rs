@@ -11,7 +11,10 @@ use archipelag_protocol::{
 use libp2p::Multiaddr;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::watch;
 
@@ -38,6 +41,8 @@ pub(super) struct Shared {
     peers: RwLock<BTreeMap<NodeId, PeerInfo>>,
     listen: RwLock<Vec<Multiaddr>>,
     changed: watch::Sender<u64>,
+    /// In the mesh of adverts, as of the last upkeep.
+    neighbours: AtomicUsize,
 }
 
 /// Whose word on the ledger counts.
@@ -70,6 +75,7 @@ impl Shared {
             peers: RwLock::default(),
             listen: RwLock::default(),
             changed: watch::Sender::new(0),
+            neighbours: AtomicUsize::new(0),
         })
     }
 
@@ -106,6 +112,11 @@ impl Shared {
                 islands.remove(&oldest);
             }
         }
+        tracing::trace!(
+            target: "archipelag::gossip",
+            publisher = node.prefix(),
+            sequence = advert.value.sequence,
+        );
         islands.insert(node, Arc::new(advert));
         drop(islands);
         self.changed.send_modify(|version| *version += 1);
@@ -173,6 +184,14 @@ impl Shared {
 
     pub(super) fn peers(&self) -> Vec<PeerInfo> {
         read(&self.peers).values().cloned().collect()
+    }
+
+    pub(super) fn neighbours(&self) -> usize {
+        self.neighbours.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_neighbours(&self, count: usize) {
+        self.neighbours.store(count, Ordering::Relaxed);
     }
 
     pub(super) fn listening(&self, address: Multiaddr) {

@@ -37,9 +37,14 @@ impl Actor {
         match sealed {
             Ok((signed, bytes)) => {
                 self.shared.see(signed);
-                // With nobody subscribed there is nobody to tell; the next one is 10 s away.
-                let _ =
-                    self.swarm.behaviour_mut().gossip.publish(self.topics.adverts.clone(), bytes);
+                tracing::trace!(
+                    target: "archipelag::gossip",
+                    publisher = self.shared.node.prefix(),
+                    sequence = self.sequence,
+                    bytes = bytes.len(),
+                );
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                self.unheard = gossip.publish(self.topics.adverts.clone(), bytes).is_err();
             }
             Err(error) => tracing::error!(%error, "mesh.advertise: own advert is not valid"),
         }
@@ -74,6 +79,7 @@ impl Actor {
     pub(super) fn on_adverts(&mut self, node: NodeId, response: &[u8]) {
         match query::decode_response(response) {
             Ok(Response::Adverts(adverts)) => {
+                self.told += 1;
                 for bytes in adverts {
                     if self.on_advert(&bytes) == gossipsub::MessageAcceptance::Reject {
                         self.strike(node, "it answered with an invalid advert");

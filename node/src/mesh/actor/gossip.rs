@@ -19,8 +19,10 @@ impl Actor {
                     self.judged(&unheard.into_inner().source, Verdict::Ignore);
                 }
             }
-            // A newcomer need not wait for the next interval.
-            gossipsub::Event::Subscribed { topic, .. } if topic == self.topics.adverts.hash() => {
+            // The first who listens need not wait for the next interval. Who comes later asks.
+            gossipsub::Event::Subscribed { topic, .. }
+                if self.unheard && topic == self.topics.adverts.hash() =>
+            {
                 self.advertise();
             }
             _ => {}

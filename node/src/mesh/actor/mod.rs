@@ -4,6 +4,7 @@ mod adverts;
 mod gossip;
 mod queries;
 mod records;
+mod routes;
 
 use super::{
     Command, Config, Gossiped, IncomingQuery,
@@ -27,10 +28,11 @@ use libp2p::{
     multiaddr::Protocol as Part,
     ping, request_response,
     swarm::{
-        DialError, SwarmEvent,
+        ConnectionId, DialError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
+use routes::Routes;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -45,6 +47,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bad messages until a peer is blocked, and for how long.
 const STRIKES: u32 = 5;
 const BLOCK_TIME: Duration = Duration::from_secs(600);
+/// Peers that a node asks which Islands there are, when it is new or was alone: what comes later it
+/// hears by gossip.
+const ASKED_FOR_ADVERTS: u32 = 3;
+/// Pings in a row without an answer, of 20 seconds each, after which a connection counts as dead.
+const PINGS_UNANSWERED: u32 = 2;
 /// Lookups and dials that may be under way at a time.
 const MAX_PENDING: usize = 1024;
 
@@ -66,12 +73,19 @@ pub(super) struct Actor {
     /// Who judges gossiped transactions.
     judge: Option<mpsc::Sender<Gossiped>>,
     sequence: u64,
+    /// Nobody listened to the last advert.
+    unheard: bool,
     dials: BTreeMap<PeerId, Vec<oneshot::Sender<Result<(), String>>>>,
     asked: BTreeMap<request_response::OutboundRequestId, Asked>,
+    /// Peers that said which Islands they know, since this node was last alone.
+    told: u32,
     lookups: BTreeMap<String, Lookup>,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     strikes: BTreeMap<NodeId, u32>,
     blocked: BTreeMap<PeerId, Instant>,
+    routes: Routes,
+    /// Pings in a row that were not answered.
+    unanswered: BTreeMap<ConnectionId, u32>,
 }
 
 /// What is gossiped.
@@ -92,6 +106,15 @@ enum Asked {
 enum Lookup {
     Entry { key: [u8; 32], best: Option<Entry>, answer: oneshot::Sender<Option<Entry>> },
     Providers { found: Vec<NodeId>, answer: oneshot::Sender<Vec<NodeId>> },
+}
+
+impl Asked {
+    fn whose_adverts(&self) -> Option<NodeId> {
+        match self {
+            Self::Adverts(node) => Some(*node),
+            Self::Caller(_) => None,
+        }
+    }
 }
 
 type Answer = (request_response::ResponseChannel<Vec<u8>>, Response);
@@ -132,12 +155,16 @@ impl Actor {
             topics,
             judge: None,
             sequence: now().0,
+            unheard: false,
             dials: BTreeMap::new(),
             asked: BTreeMap::new(),
+            told: 0,
             lookups: BTreeMap::new(),
             answers: mpsc::channel(256),
             strikes: BTreeMap::new(),
             blocked: BTreeMap::new(),
+            routes: Routes::new(Instant::now()),
+            unanswered: BTreeMap::new(),
         })
     }
 
@@ -163,6 +190,10 @@ impl Actor {
 
     fn upkeep(&mut self) {
         self.shared.expire(now());
+        let entering = self.routes.due(Instant::now());
+        self.enter(entering);
+        let adverts = self.topics.adverts.hash();
+        self.shared.set_neighbours(self.swarm.behaviour().gossip.mesh_peers(&adverts).count());
         let over: Vec<PeerId> = self
             .blocked
             .iter()
@@ -291,12 +322,12 @@ impl Actor {
                     self.shared.connected(node, endpoint.get_remote_address());
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                if let Some(node) = identity::node_of(peer_id) {
-                    self.shared.disconnected(node);
-                    if cause.is_some() {
-                        self.shared.forget(node);
-                    }
+            SwarmEvent::ConnectionClosed {
+                peer_id, connection_id, num_established, cause, ..
+            } => {
+                self.unanswered.remove(&connection_id);
+                if num_established == 0 {
+                    self.lost(peer_id, cause.is_some());
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
@@ -310,13 +341,30 @@ impl Actor {
         }
     }
 
+    /// The last connection to a peer is gone.
+    fn lost(&mut self, peer: PeerId, broke: bool) {
+        let Some(node) = identity::node_of(peer) else { return };
+        self.shared.disconnected(node);
+        if self.swarm.connected_peers().next().is_none() {
+            self.told = 0;
+            self.routes.alone(Instant::now());
+        }
+        if broke {
+            self.shared.forget(node);
+        }
+    }
+
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info);
             }
-            BehaviourEvent::Ping(ping::Event { peer, result: Ok(rtt), .. }) => {
+            BehaviourEvent::Ping(ping::Event { connection, result: Err(failure), .. }) => {
+                self.unanswered(connection, &failure);
+            }
+            BehaviourEvent::Ping(ping::Event { peer, connection, result: Ok(rtt) }) => {
+                self.unanswered.remove(&connection);
                 if let Some(node) = identity::node_of(peer) {
                     self.shared.measured(node, u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
                 }
@@ -344,20 +392,42 @@ impl Actor {
         }
     }
 
+    fn enter(&mut self, peers: BTreeMap<PeerId, Vec<Multiaddr>>) {
+        for (peer, addresses) in peers {
+            for address in addresses {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address);
+            }
+        }
+    }
+
+    /// A host without power or a network says nothing, and TCP believes in it for a quarter of an
+    /// hour: by then gossip would have gone to nobody.
+    fn unanswered(&mut self, connection: ConnectionId, failure: &ping::Failure) {
+        if matches!(failure, ping::Failure::Unsupported) {
+            return;
+        }
+        let count = self.unanswered.entry(connection).or_insert(0);
+        *count += 1;
+        if *count >= PINGS_UNANSWERED {
+            self.swarm.close_connection(connection);
+        }
+    }
+
     /// A peer said who it is: remember it in the routing table when it speaks our network's
     /// protocols, and ask it which Islands it knows.
     fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
         let Some(node) = identity::node_of(peer) else { return };
         let ours = behaviour::protocol(self.shared.network, "kad/1");
         if info.protocols.contains(&ours) {
-            for address in info.listen_addrs.into_iter().take(MAX_ADDRESSES) {
-                self.swarm.behaviour_mut().kad.add_address(&peer, address);
-            }
+            let addresses = info.listen_addrs.into_iter().take(MAX_ADDRESSES).collect();
+            let entering = self.routes.met(peer, addresses);
+            self.enter(entering);
         }
-        let asking =
-            self.asked.values().any(|asked| matches!(asked, Asked::Adverts(n) if *n == node));
+        let asking: Vec<NodeId> = self.asked.values().filter_map(Asked::whose_adverts).collect();
+        let enough = self.told + u32::try_from(asking.len()).unwrap_or(u32::MAX);
         let query = behaviour::protocol(self.shared.network, "query/1");
-        if asking || !info.protocols.contains(&query) {
+        if enough >= ASKED_FOR_ADVERTS || asking.contains(&node) || !info.protocols.contains(&query)
+        {
             return;
         }
         if let Ok(request) = codec::encode_loose("query", &Request::Adverts) {
