@@ -3,6 +3,7 @@
 #
 #   tests/run.sh          everything
 #   FUZZ_SECONDS=60 …     longer fuzzing of each decoder (default 5)
+#   SEARCH_SECONDS=600 …  a longer search with random scenarios (default 60)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -28,15 +29,27 @@ fi
 step "Format and lints"
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
+# Simulations are a workspace of their own: one crate that the node stands on is another there.
+(cd simulations && cargo fmt --all --check && cargo clippy --workspace --all-targets --locked -- -D warnings)
+python3 simulations/lockfile.py
 
 step "Starter Cargos are what their source says"
 node/starter/build.sh --check
 
 step "Tests"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+found=$(mktemp -d)
+trap 'rm -rf "$log" "$found"' EXIT
 # Without documentation tests: there are none, and compiling for them takes minutes.
 cargo test --workspace --all-targets --locked --no-fail-fast 2>&1 | tee "$log"
+
+step "Simulations"
+(cd simulations && cargo test --workspace --all-targets --locked --no-fail-fast) 2>&1 | tee -a "$log"
+
+step "Random scenarios for ${SEARCH_SECONDS:=60} s"
+# A failure names the seed and prints the scenario, made as short as it goes.
+(cd simulations && cargo run --quiet --locked -- search --seconds "$SEARCH_SECONDS" --out "$found") ||
+  { cat "$found"/*.toml; exit 1; }
 
 if ip netns add archipelag-probe 2>/dev/null; then
   ip netns del archipelag-probe

@@ -1,11 +1,28 @@
-//! Whole nodes in one process: in-memory transport and disks, one thread, the production code.
+//! The node's own code in virtual time: networks, faults, adversaries, checkers, experiments.
 //!
 //! Tests and `archipelag-sim` call it. It re-implements nothing of a node; it starts nodes, crashes
 //! them, starts them again on the disks they left, submits jobs, and checks what must always hold.
-//! Keys and inputs come from the seed. Of whole nodes the time is the machine's for now, so their
-//! runs are not yet repeatable to the byte; [`coordinators`] are simulated in virtual time.
+//! One scenario and one seed give one run, to the byte.
 
-pub mod checks;
+mod activities;
+mod adversary;
 pub mod coordinators;
+pub mod disk;
+mod draw;
+pub mod executor;
+pub mod network;
+mod observe;
+mod oracles;
+pub mod output;
+pub mod record;
+pub mod run;
 pub mod scenario;
+pub mod trace;
 pub mod world;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex whose critical sections don't panic half-way.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,23 +1,24 @@
-//! `archipelag-sim`: runs a scenario and prints its summary as JSON.
+//! `archipelag-sim`: runs scenarios, compares runs, searches for faults.
 
-use anyhow::Context as _;
-use archipelag_simulations::{
-    coordinators::{self, Trouble},
-    scenario::Scenario,
-};
-use clap::{Parser, Subcommand, ValueEnum as _};
-use std::{
-    io::{IsTerminal as _, Read},
-    path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
-};
+mod commands;
 
-/// Runs whole Archipelag nodes in one process, by a scenario.
+use archipelag_simulations::{coordinators::Trouble, output::rows, scenario};
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
+
+/// Runs the code of Archipelag nodes in virtual time: many in one process, by a scenario and a seed.
+/// One scenario and one seed give one run, to the byte.
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Examples: archipelag-sim run simulations/scenarios/failover.toml --seed 7
-          archipelag-sim coordinators --seeds 1000"
+    after_help = "Examples:
+  archipelag-sim run simulations/scenarios/failover.toml --seed 7 --out /tmp/failover
+  archipelag-sim check simulations/scenarios/churn.toml --seed 7
+  archipelag-sim sweep simulations/scenarios/job-load.toml --seeds 1..5 --set network.loss_percent=0,1,3 --out /tmp/loss
+  archipelag-sim search --seconds 600
+  archipelag-sim coordinators --seeds 1000
+
+Exit codes: 0 all rules held, 1 a rule was broken or two runs differ, 2 a scenario or an argument is wrong."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -27,12 +28,34 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs a scenario; exits non-zero when something that must hold does not.
-    Run {
-        scenario: PathBuf,
-        /// Keys and job ids are drawn from it.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
+    Run(commands::run::Run),
+    /// Describes the format of scenarios.
+    #[command(after_long_help = scenario::help(), long_about = "What a scenario may say: `archipelag-sim scenario --help` describes every key; with a file, checks it and prints it with all defaults.")]
+    Scenario {
+        /// A scenario to check and to print as it is understood.
+        file: Option<PathBuf>,
     },
+    /// Runs a scenario twice with one seed, in two processes, and compares everything that happened.
+    Check(commands::check::Check),
+    /// Runs a scenario again until a moment, and prints what the nodes know then.
+    Replay(commands::replay::Replay),
+    /// Explains where two runs begin to differ. Both need a trace (`run --trace`).
+    Diff {
+        /// The directories of two runs.
+        one: PathBuf,
+        other: PathBuf,
+    },
+    /// Runs a scenario with many seeds and parameters, several at once.
+    Sweep(commands::sweep::Sweep),
+    /// Runs random scenarios until a rule is broken, and makes the scenario as short as it can.
+    Search(commands::search::Search),
+    /// Draws plots and writes the report of a run, or of all runs of a sweep, anew.
+    Plot {
+        /// The directory of a run, or of a sweep.
+        directory: PathBuf,
+    },
+    /// Lists the tables and the columns that a run leaves behind.
+    Tables,
     /// Puts coordinators under fire, in virtual time; exits non-zero when something that must hold
     /// does not, and names the seed.
     Coordinators {
@@ -51,62 +74,30 @@ enum Command {
     },
 }
 
-/// A scenario file is small.
-const MAX_SCENARIO_BYTES: u64 = 1 << 20;
-
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
-        Command::Run { scenario, seed } => run(&scenario, seed),
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run(run) => run.run(),
+        Command::Scenario { file } => commands::scenario(file.as_deref()),
+        Command::Check(check) => check.run(),
+        Command::Replay(replay) => replay.run(),
+        Command::Diff { one, other } => commands::diff::between(&one, &other),
+        Command::Sweep(sweep) => sweep.run(),
+        Command::Search(search) => search.run(),
+        Command::Plot { directory } => commands::plot(&directory),
+        Command::Tables => {
+            print!("{}", rows::listing());
+            Ok(commands::Held::All)
+        }
         Command::Coordinators { trouble, seeds, first, threads } => {
-            let all = || Trouble::value_variants().to_vec();
-            let troubles = if trouble.is_empty() { all() } else { trouble };
-            let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-            under_fire(&troubles, first..first.saturating_add(seeds), threads.unwrap_or_else(cores))
+            commands::coordinators::run(trouble, first..first.saturating_add(seeds), threads)
+        }
+    };
+    match done {
+        Ok(commands::Held::All) => ExitCode::SUCCESS,
+        Ok(commands::Held::Broken) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("archipelag-sim: {error:#}");
+            ExitCode::from(2)
         }
     }
-}
-
-/// Prints one line of JSON for each kind of trouble.
-fn under_fire(
-    troubles: &[Trouble],
-    seeds: std::ops::Range<u64>,
-    threads: usize,
-) -> anyhow::Result<()> {
-    let shows = std::io::stderr().is_terminal();
-    for trouble in troubles {
-        let (name, of) = (trouble.to_possible_value(), seeds.end - seeds.start);
-        let name = name.as_ref().map_or("", |name| name.get_name());
-        let done = AtomicU64::new(0);
-        let tally = coordinators::run(*trouble, seeds.clone(), threads, || {
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            if shows {
-                eprint!("\r{name}: {done} of {of}   ");
-            }
-        })?;
-        if shows {
-            eprintln!();
-        }
-        let mut line = serde_json::json!({"trouble": name, "first": seeds.start});
-        if let (Some(line), serde_json::Value::Object(tally)) =
-            (line.as_object_mut(), serde_json::to_value(&tally)?)
-        {
-            line.extend(tally);
-        }
-        println!("{line}");
-    }
-    Ok(())
-}
-
-fn run(scenario: &std::path::Path, seed: u64) -> anyhow::Result<()> {
-    let mut text = String::new();
-    std::fs::File::open(scenario)
-        .with_context(|| format!("can't open {}", scenario.display()))?
-        .take(MAX_SCENARIO_BYTES)
-        .read_to_string(&mut text)?;
-    let scenario = Scenario::parse(&text)
-        .with_context(|| format!("{} is not a scenario", scenario.display()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let summary = runtime.block_on(scenario.run(seed))?;
-    println!("{}", serde_json::to_string_pretty(&summary)?);
-    Ok(())
 }
