@@ -80,16 +80,16 @@ fn entropy_is_the_seeds_and_each_owners_own() {
 fn order(seed: u64) -> Vec<u32> {
     simulate(seed, async |executor| {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (open, gate) = tokio::sync::watch::channel(false);
+        let gate = Arc::new(tokio::sync::Notify::new());
         for number in 0..10 {
-            let (seen, mut gate) = (seen.clone(), gate.clone());
+            let (seen, gate) = (seen.clone(), gate.clone());
             executor.spawn(async move {
-                gate.wait_for(|open| *open).await.unwrap();
+                gate.notified().await;
                 seen.lock().unwrap().push(number);
             });
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
-        open.send(true).unwrap();
+        gate.notify_waiters();
         tokio::time::sleep(Duration::from_secs(1)).await;
         let seen = seen.lock().unwrap().clone();
         assert_eq!(seen.len(), 10);

@@ -298,3 +298,26 @@ pub(crate) unsafe extern "C" fn nanosleep(
     // SAFETY: this is the function's type, and the arguments are the caller's.
     unsafe { std::mem::transmute::<*mut c_void, Function>(NEXT.get())(time, left) }
 }
+
+/// # Safety
+/// As the C library's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn clock_nanosleep(
+    clock: libc::clockid_t,
+    flags: c_int,
+    time: *const libc::timespec,
+    left: *mut libc::timespec,
+) -> c_int {
+    static NEXT: Next = Next::new(c"clock_nanosleep");
+    type Function = unsafe extern "C" fn(
+        libc::clockid_t,
+        c_int,
+        *const libc::timespec,
+        *mut libc::timespec,
+    ) -> c_int;
+    if is_active() {
+        give_up("a thread slept in virtual time: it would sleep for ever");
+    }
+    // SAFETY: this is the function's type, and the arguments are the caller's.
+    unsafe { std::mem::transmute::<*mut c_void, Function>(NEXT.get())(clock, flags, time, left) }
+}
